@@ -1,0 +1,123 @@
+"""Checkpoints of a run: atomic, checked, outside the outputs that Snakemake deletes.
+
+A checkpoint file is one line, the sha256 of the rest in hex, followed by the bytes of ``torch.save``. The
+newest whole one is `latest.ckpt`; the one before it stays as `previous.ckpt` until the newest is on disk.
+The folder's name carries the digest of the run's resolved parameters, so a changed parameter never picks up
+an old state.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from .errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        folder: the study's checkpoint folder.
+        run: id of the run.
+        digest: digest of the run's resolved parameters and its data.
+    """
+
+    def __init__(self, folder: Path | str, run: str, digest: str) -> None:
+        self.root = Path(folder)
+        self.run = run
+        self.folder = self.root / f"{run}-{digest[:16]}"
+
+    def save(self, state: dict) -> None:
+        """Write a state of tensors and plain values; the previous one stays until this one is whole."""
+        import torch
+
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        data = buffer.getvalue()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary, latest = self.folder / ".latest.ckpt.tmp", self.folder / "latest.ckpt"
+        try:
+            with open(temporary, "wb") as file:
+                file.write(hashlib.sha256(data).hexdigest().encode() + b"\n")
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            # A full disk must not end a run that could still finish: say it, keep the older one, go on.
+            temporary.unlink(missing_ok=True)
+            log.warning(
+                "checkpoint of %s not written (%s); the previous one is kept", self.run, error.strerror
+            )
+            return
+        if latest.exists():
+            os.replace(latest, self.folder / "previous.ckpt")
+        os.replace(temporary, latest)
+
+    def load(self) -> dict | None:
+        """The newest whole state, or None. A damaged file is named in the log and passed over."""
+        import torch
+
+        for name in ("latest.ckpt", "previous.ckpt"):
+            path = self.folder / name
+            if not path.exists():
+                continue
+            digest, _, data = path.read_bytes().partition(b"\n")
+            if hashlib.sha256(data).hexdigest().encode() != digest:
+                log.warning("%s is damaged (its checksum does not match) and is not used", path)
+                continue
+            return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+        return None
+
+    def remove(self) -> None:
+        """Delete this run's checkpoints, those of its former parameters too."""
+        for folder in self.root.glob(f"{self.run}-" + "[0-9a-f]" * 16):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process; a second copy of a run that is still going is refused.
+
+        The kernel frees the lock when the process ends, however it ends. On a shared file system it holds
+        between nodes as far as that file system supports flock (NFS from version 4 on, Lustre with -o flock).
+
+        Raises:
+            InputError: another process trains this run now.
+        """
+        path = self.root / f"{self.run}.lock"
+        while True:
+            self.root.mkdir(parents=True, exist_ok=True)
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            except FileNotFoundError:
+                continue  # a finishing run has just removed the empty folder
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                os.close(descriptor)
+                raise InputError(
+                    "another process is training this run now; wait for it or end it first",
+                    file=path,
+                    key=self.run,
+                ) from error
+            # The holder before us may have removed the file between our open and our lock.
+            with suppress(FileNotFoundError):
+                if os.fstat(descriptor).st_ino == path.stat().st_ino:
+                    break
+            os.close(descriptor)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
+            with suppress(OSError):  # not empty: other runs have theirs in it
+                self.root.rmdir()

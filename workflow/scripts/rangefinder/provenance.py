@@ -1,0 +1,45 @@
+"""What computed a result: a digest of the engine's own source, and the versions around it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from functools import cache
+from pathlib import Path
+
+from . import __version__
+
+
+@cache
+def engine_digest() -> str:
+    """sha256 over the engine's source files (names and contents), in sorted order.
+
+    Snakemake's mtime trigger is blind to modules that a script imports; with this digest in each record a
+    report can say that its runs come from different versions of the engine.
+    """
+    root = Path(__file__).resolve().parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
+        digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def provenance(data_digest: str) -> dict[str, str]:
+    """The ``provenance`` entry of a record."""
+    return {"engine_digest": engine_digest(), "data_digest": data_digest, "version": __version__}
+
+
+def environment() -> dict[str, str | int]:
+    """Versions and threads, without anything that names the machine or its user."""
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda or "none",
+        "platform": f"{platform.system()}-{platform.machine()}",
+        "cpu_count": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+    }

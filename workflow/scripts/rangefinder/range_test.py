@@ -1,0 +1,254 @@
+"""The LR range test: the LR grows exponentially per step, loss and accuracy are recorded raw.
+
+Source: L. N. Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017 (arXiv:1506.01186).
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from . import data, experiment, optimizers, provenance, records, study
+from .clocks import Clocks
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Sweep:
+    """Raw result of a range test; every array has one entry per step that was made."""
+
+    lr: np.ndarray  # [steps] float64
+    loss: np.ndarray  # [steps] training loss of the batch before the update
+    accuracy: np.ndarray  # [steps] accuracy on the batch before the update, 0–1
+    validation_loss: np.ndarray  # [steps] NaN where not measured
+    stopped: dict[str, Any] | None  # {"step", "lr", "cause"}
+
+
+def learning_rates(
+    start_lr: float,
+    end_lr: float,
+    *,
+    steps_per_decade: float | None = None,
+    steps: int | None = None,
+) -> np.ndarray:
+    """The LR of every step of the sweep.
+
+    With `steps_per_decade` both ends are reached: ``lr_b = start·(end/start)^(b/(n−1))`` with
+    ``n − 1 = ceil(steps_per_decade · log10(end/start))``. With `steps` (the write-ups' form, some
+    epochs) ``lr_b = start·(end/start)^(b/steps)``, which stops one step short of the end, as their schedulers do.
+
+    Returns:
+        float64 [steps].
+    """
+    decades = math.log10(end_lr / start_lr)
+    if steps is None:
+        intervals = max(1, math.ceil(round(steps_per_decade * decades, 9)))
+        exponent = np.arange(intervals + 1) / intervals
+    else:
+        exponent = np.arange(steps) / steps
+    return start_lr * 10.0 ** (exponent * decades)
+
+
+@contextmanager
+def untouched(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Restore model, optimizer and random number generators at the end of the block."""
+    model_state = copy.deepcopy(model.state_dict())
+    optimizer_state = copy.deepcopy(optimizer.state_dict())
+    training = model.training
+    rng = torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
+    try:
+        yield
+    finally:
+        model.load_state_dict(model_state)
+        optimizer.load_state_dict(optimizer_state)
+        optimizer.zero_grad(set_to_none=True)
+        model.train(training)
+        torch.set_rng_state(rng)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
+
+
+def sweep(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterator[tuple[torch.Tensor, torch.Tensor]],
+    lrs: np.ndarray,
+    *,
+    loss_function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = nn.functional.cross_entropy,
+    autocast: Callable[[], torch.autocast] | None = None,
+    validation: Callable[[], tuple[float, float]] | None = None,
+    validation_every: int = 0,
+    stop_factor: float = 4.0,
+    look_every: int = 20,
+) -> Sweep:
+    """Run a range test on a model and leave model, optimizer and random numbers as they were.
+
+    Every parameter group's LR is scaled alike: a group made with twice the LR of the first keeps twice.
+
+    Args:
+        batches: endless iterator of (inputs, labels) on the model's device.
+        lrs: LR of each step [steps].
+        validation: returns (loss, accuracy) on a validation set; called every `validation_every` steps.
+        stop_factor: exploded is: five losses in a row exceed ``max(f·L0, L0 + f)``, L0 being the median of
+            the first tenth of the steps. Far enough above the minimum to leave the extraction what it needs.
+        look_every: steps between two looks at the losses (each waits for the device once).
+    """
+    device = next(model.parameters()).device
+    total = len(lrs)
+    losses = torch.full((total,), math.nan, device=device, dtype=torch.float64)
+    correct = torch.zeros(total, device=device, dtype=torch.float64)
+    validation_loss = np.full(total, math.nan)
+    stopped = None
+    with untouched(model, optimizer):
+        made = total
+        for step in range(total):
+            optimizers.set_lr(optimizer, float(lrs[step]))
+            if validation is not None and validation_every and step % validation_every == 0:
+                validation_loss[step] = validation()[0]
+            x, y = next(batches)
+            optimizer.zero_grad(set_to_none=True)
+            if autocast is None:
+                output = model(x)
+            else:
+                with autocast():
+                    output = model(x)
+                output = output if output.dtype == torch.float64 else output.float()
+            loss = loss_function(output, y)
+            loss.backward()
+            optimizer.step()
+            losses[step] = loss.detach()
+            correct[step] = (output.detach().argmax(1) == y).double().mean()
+            if (step + 1) % look_every == 0 or step + 1 == total:
+                stopped = _stop(losses[: step + 1].cpu().numpy(), total, stop_factor)
+                if stopped is not None:
+                    made = stopped["step"] + 1
+                    break
+    if stopped is not None:
+        stopped = {**stopped, "lr": float(lrs[stopped["step"]])}
+    loss = losses[:made].float().cpu().numpy()
+    return Sweep(lrs[:made], loss, correct[:made].cpu().numpy(), validation_loss[:made], stopped)
+
+
+def _stop(losses: np.ndarray, total: int, factor: float) -> dict[str, Any] | None:
+    """Where and why a sweep ends early: first loss not finite, or the fifth in a row that exploded."""
+    bad = np.flatnonzero(~np.isfinite(losses))
+    end = int(bad[0]) if len(bad) else len(losses)
+    head = losses[: max(5, total // 10)]
+    head = head[np.isfinite(head)]
+    if len(head):
+        initial = float(np.median(head))
+        high = losses[:end] > max(factor * initial, initial + factor)
+        for step in range(4, end):
+            if high[step - 4 : step + 1].all():
+                return {"step": step, "cause": "exploding"}
+    return {"step": end, "cause": "non_finite"} if len(bad) else None
+
+
+def endless(loader: data.Loader) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The loader's batches, epoch after epoch."""
+    epoch = 0
+    while True:
+        loader.start_epoch(epoch)
+        for step in range(loader.steps_per_epoch):
+            yield loader.batch(step)
+        epoch += 1
+
+
+def run(
+    spec: Mapping[str, Any],
+    *,
+    data_folder: Path | str,
+    folder: Path | str,
+    leased: int = 0,
+    clocks: Clocks | None = None,
+) -> dict[str, Any]:
+    """Run one seed of a study's range test and write sweep.csv, sweep.json and machine.json.
+
+    Args:
+        spec: the range test's specification (`study.RangeTest.spec(seed)`).
+
+    Returns:
+        The content of sweep.json.
+    """
+    clocks = clocks or Clocks()
+    parameters = {**spec["parameters"], "seed": spec["seed"]}
+    device = experiment.pick_device(leased)
+    with clocks.running("data"):
+        arrays = data.load(data_folder)
+    with clocks.running("startup"):
+        steps, epochs = None, parameters.get("epochs")
+        size = parameters["batch_size"]
+        train = len(data.split(arrays, parameters["dataset"]).train_labels)
+        per_epoch = train // size if parameters.get("drop_last") else math.ceil(train / size)
+        if epochs:
+            steps = epochs * per_epoch
+        lrs = learning_rates(
+            parameters["start_lr"],
+            parameters["end_lr"],
+            steps_per_decade=parameters.get("steps_per_decade"),
+            steps=steps,
+        )
+        parts = experiment.build(
+            parameters,
+            data_folder=data_folder,
+            device=device,
+            lr=float(lrs[0]),
+            epochs=math.ceil(len(lrs) / per_epoch),
+            arrays=arrays,
+        )
+        every = parameters.get("validation_every") or 0
+        validation = parts.evaluation("validation") if every and len(parts.splits.validation_labels) else None
+    with clocks.running("train"):
+        result = sweep(
+            parts.model,
+            parts.optimizer,
+            endless(parts.loader),
+            lrs,
+            autocast=parts.autocast,
+            validation=validation,
+            validation_every=every,
+            stop_factor=parameters.get("stop_factor") or 4.0,
+        )
+    if result.stopped:
+        log.info("stopped at step %(step)d (LR %(lr).3g): %(cause)s", result.stopped)
+    record = {
+        "study": spec["study"],
+        "range_test": spec["range_test"],
+        "seed": spec["seed"],
+        "parameters": parameters,
+        "digest": study.digest(parameters),
+        "spec_digest": study.digest(spec),
+        "steps_per_decade": len(lrs) / math.log10(parameters["end_lr"] / parameters["start_lr"]),
+        "steps": len(lrs),
+        "stopped": result.stopped,
+        "provenance": provenance.provenance(arrays.digest),
+    }
+    machine = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "environment": provenance.environment(),
+        "clocks": clocks.record(),
+        "epochs": [],
+        "peak_memory_bytes": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
+        "resumed": 0,
+    }
+    columns = {
+        "step": np.arange(len(result.lr)),
+        "lr": result.lr,
+        "loss": result.loss,
+        "accuracy": result.accuracy,
+        "validation_loss": result.validation_loss,
+    }
+    records.write_sweep(folder, record, machine, columns)
+    return record

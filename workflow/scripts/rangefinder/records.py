@@ -1,0 +1,286 @@
+"""The only reader and writer of what is on disk: atomic, versioned, checked.
+
+A JSON record carries a ``checksum`` over its own canonical text, and a run record the sha256 of each of
+its tables, so that a truncated, foreign or hand-edited record is named and refused, never averaged in.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from .errors import InputError
+
+FORMAT = 1
+SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
+EPOCH_COLUMNS = (
+    "epoch",
+    "step",
+    "lr",
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "test_loss",
+    "test_accuracy",
+)
+STEP_COLUMNS = ("step", "lr", "loss")
+SWEEP_COLUMNS = ("step", "lr", "loss", "accuracy", "validation_loss")
+TABLES = {"epochs": EPOCH_COLUMNS, "steps": STEP_COLUMNS}
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a plain value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def sha256_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- writing -------------------------------------------------------------------------------------------
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a whole file or nothing: temporary sibling, fsync, rename.
+
+    The temporary name is fixed, so that a killed writer leaves at most one file, which the next overwrites.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path | str, data: bytes) -> None:
+    """`write_text` for bytes."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"cannot be written: {error.strerror}", file=path) from error
+
+
+def write_json(path: Path | str, record: Mapping[str, Any]) -> None:
+    """Write a JSON record with its ``format`` and ``checksum``."""
+    body = {key: value for key, value in record.items() if key != "checksum"} | {"format": FORMAT}
+    body["checksum"] = sha256_text(canonical(body))
+    write_text(path, json.dumps(body, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def csv_text(columns: Mapping[str, Sequence[Any] | np.ndarray]) -> str:
+    """A table as CSV text; None and NaN become empty cells, numbers their shortest exact form."""
+    lengths = {len(values) for values in columns.values()}
+    if len(lengths) > 1:
+        raise ValueError(f"columns of different lengths: {lengths}")
+    texts = [[_cell(value) for value in values] for values in columns.values()]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*texts, strict=True))
+    return stream.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:  # NaN
+        return ""
+    return str(value)  # numpy and Python print the shortest text that reads back to the same number
+
+
+def write_csv(path: Path | str, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
+    """Write a table atomically."""
+    write_text(path, csv_text(columns))
+
+
+def write_run(
+    folder: Path | str,
+    run: Mapping[str, Any],
+    machine: Mapping[str, Any],
+    epochs: Mapping[str, Sequence[Any]],
+    steps: Mapping[str, Sequence[Any]],
+) -> None:
+    """Write one run's record; run.json comes last, so that it only ever describes whole files."""
+    folder = Path(folder)
+    texts = {"epochs.csv": csv_text(epochs), "steps.csv": csv_text(steps)}
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    write_json(folder / "machine.json", machine)
+    write_json(
+        folder / "run.json", {**run, "files": {name: sha256_text(text) for name, text in texts.items()}}
+    )
+
+
+# --- reading -------------------------------------------------------------------------------------------
+
+
+@cache
+def _validator(name: str):
+    import jsonschema
+
+    with open(SCHEMAS / f"{name}.schema.yaml") as file:
+        return jsonschema.Draft202012Validator(yaml.safe_load(file))
+
+
+def _not_finite(text: str) -> float:
+    raise ValueError(f"{text} is not JSON")
+
+
+def read_json(path: Path | str, schema: str) -> dict[str, Any]:
+    """Read a JSON record and check its format version, schema and checksum.
+
+    Args:
+        path: the file.
+        schema: one of ``run``, ``machine``, ``sweep``, ``range``, ``dataset``.
+
+    Raises:
+        InputError: missing, unreadable, truncated, foreign, of another version, or edited by hand.
+    """
+    path = Path(path)
+    try:
+        record = json.loads(path.read_bytes(), parse_constant=_not_finite)
+    except FileNotFoundError as error:
+        raise InputError("record is missing", file=path) from error
+    except OSError as error:
+        raise InputError(f"record cannot be read: {error.strerror}", file=path) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"record is truncated or not JSON: {error}", file=path) from error
+    if not isinstance(record, dict):
+        raise InputError("record is not a JSON object", file=path, value=type(record).__name__)
+    if record.get("format") != FORMAT:
+        raise InputError(
+            "record has another format version",
+            file=path,
+            key="format",
+            value=record.get("format"),
+            allowed=str(FORMAT),
+        )
+    error = next(iter(_validator(schema).iter_errors(record)), None)
+    if error is not None:
+        raise InputError(
+            f"not a {schema} record: {error.message[:300]}",
+            file=path,
+            key=".".join(map(str, error.absolute_path)) or None,
+        )
+    body = {key: value for key, value in record.items() if key != "checksum"}
+    try:
+        text = canonical(body)
+    except ValueError as error:
+        raise InputError(f"record holds a number that is not finite: {error}", file=path) from error
+    try:
+        same = record["checksum"] == sha256_text(text)
+    except UnicodeEncodeError as error:
+        raise InputError("record is not valid text", file=path) from error
+    if not same:
+        raise InputError(
+            "record was changed after it was written (its checksum does not match); delete it and run again",
+            file=path,
+            key="checksum",
+        )
+    return record
+
+
+def read_csv(path: Path | str, columns: Sequence[str], sha256: str | None = None) -> dict[str, np.ndarray]:
+    """Read a table of numbers; empty cells become NaN.
+
+    Args:
+        columns: the header it must have, in order.
+        sha256: digest of the file's bytes, from the record that owns it.
+
+    Returns:
+        float64 arrays [rows] by column name.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError("table is missing", file=path) from error
+    except OSError as error:
+        raise InputError(f"table cannot be read: {error.strerror}", file=path) from error
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise InputError(
+            "table does not match its record (truncated or edited); delete the run and repeat it", file=path
+        )
+    try:
+        rows = list(csv.reader(io.StringIO(data.decode()), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"table is not CSV: {error}", file=path) from error
+    if not rows:
+        raise InputError("table is empty", file=path, allowed=f"the header {','.join(columns)}")
+    if tuple(rows[0]) != tuple(columns):
+        raise InputError(
+            "table has other columns", file=path, value=",".join(rows[0]), allowed=",".join(columns)
+        )
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != len(columns):
+            raise InputError(f"line {number} has {len(row)} cells, not {len(columns)}", file=path)
+    try:
+        values = np.array(
+            [[float(cell) if cell else np.nan for cell in row] for row in rows[1:]], dtype=np.float64
+        )
+    except ValueError as error:
+        raise InputError(f"table holds something that is not a number: {error}", file=path) from error
+    values = values.reshape(len(rows) - 1, len(columns))
+    return {name: values[:, index] for index, name in enumerate(columns)}
+
+
+def read_run(
+    folder: Path | str, *, tables: Sequence[str] = ("epochs", "steps"), spec: Mapping | None = None
+) -> dict:
+    """Read one run: ``{"run": …, "machine": …, "epochs": {column: array}, "steps": {column: array}}``.
+
+    Args:
+        tables: which tables to read (checked against the digests in run.json).
+        spec: the job the record must belong to; a record of other parameters is refused.
+    """
+    folder = Path(folder)
+    run = read_json(folder / "run.json", "run")
+    if spec is not None and run["spec_digest"] != sha256_text(canonical(spec)):
+        raise InputError(
+            "record belongs to other parameters than the study now has; run the workflow again",
+            file=folder / "run.json",
+            key="spec_digest",
+        )
+    result: dict[str, Any] = {"run": run, "machine": read_json(folder / "machine.json", "machine")}
+    for name in tables:
+        result[name] = read_csv(folder / f"{name}.csv", TABLES[name], run["files"][f"{name}.csv"])
+    return result
+
+
+def read_sweep(folder: Path | str) -> dict:
+    """Read one range test: ``{"sweep": …, "columns": {column: array}}``."""
+    folder = Path(folder)
+    sweep = read_json(folder / "sweep.json", "sweep")
+    return {
+        "sweep": sweep,
+        "columns": read_csv(folder / "sweep.csv", SWEEP_COLUMNS, sweep["files"]["sweep.csv"]),
+    }
+
+
+def write_sweep(
+    folder: Path | str, sweep: Mapping, machine: Mapping, columns: Mapping[str, Sequence]
+) -> None:
+    """Write one range test's record; sweep.json comes last."""
+    folder = Path(folder)
+    text = csv_text(columns)
+    write_text(folder / "sweep.csv", text)
+    write_json(folder / "machine.json", machine)
+    write_json(folder / "sweep.json", {**sweep, "files": {"sweep.csv": sha256_text(text)}})
