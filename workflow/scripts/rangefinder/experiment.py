@@ -3,16 +3,49 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from . import data, models, optimizers
-from .initialisation import initialise
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
+
+
+class EvaluationSet:
+    """A split to evaluate a model on, resident on the device."""
+
+    def __init__(self, experiment: Experiment, split: str) -> None:
+        arrays, parameters = experiment.arrays, experiment.parameters
+        source = "test" if split == "test" else "train"
+        self.experiment = experiment
+        self.batches = data.evaluation_batches(
+            getattr(arrays, f"{source}_images"),
+            getattr(arrays, f"{source}_labels"),
+            indices=getattr(experiment.splits, split),
+            batch_size=parameters.get("eval_batch_size") or 1000,
+            normalise=data.normalisation(parameters["dataset"].get("normalise"), arrays),
+            device=experiment.device,
+            dtype=experiment.dtype,
+            channels_last=bool(parameters.get("channels_last")),
+        )
+
+    def __call__(self) -> tuple[float, float]:
+        """Mean cross-entropy and accuracy (0–1) over all samples, each sample weighing the same."""
+        model, device = self.experiment.model, self.experiment.device
+        was_training = model.training
+        model.eval()
+        total = torch.zeros((), dtype=torch.float64, device=device)
+        correct = torch.zeros((), dtype=torch.int64, device=device)
+        with torch.inference_mode():
+            for x, y in self.batches:
+                output = self.experiment.forward(model, x)
+                total += nn.functional.cross_entropy(output, y, reduction="sum")
+                correct += (output.argmax(1) == y).sum()
+        model.train(was_training)
+        return total.item() / self.batches.samples, correct.item() / self.batches.samples
 
 
 @dataclass
@@ -21,6 +54,7 @@ class Experiment:
 
     parameters: dict[str, Any]
     device: torch.device
+    dtype: torch.dtype
     arrays: data.Arrays
     splits: data.Splits
     model: nn.Module
@@ -33,49 +67,22 @@ class Experiment:
         """Number of trainable parameters."""
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
-    def autocast(self) -> torch.autocast:
-        """bf16 autocast where the parameters ask for it, otherwise a context that does nothing."""
-        return torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=self.parameters.get("precision") == "bf16"
-        )
+    @property
+    def bf16(self) -> bool:
+        """Whether the forward pass runs under bfloat16 autocast."""
+        return self.parameters.get("precision") == "bf16"
 
-    def evaluation(self, split: str) -> EvaluationSet:
-        """The samples of ``train``, ``validation`` or ``test``, normalised, not augmented."""
-        images, labels = getattr(self.splits, f"{split}_images"), getattr(self.splits, f"{split}_labels")
-        return EvaluationSet(self, images, labels)
+    def forward(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        """Logits [batch, outputs] in the experiment's own dtype, computed in its precision."""
+        if not self.bf16:
+            return model(x)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            output = model(x)
+        return output.float()
 
-
-class EvaluationSet:
-    """A split to evaluate on, resident on the device."""
-
-    def __init__(self, experiment: Experiment, images: Any, labels: Any) -> None:
-        self.experiment = experiment
-        self.batches = data.evaluation_batches(
-            images,
-            labels,
-            batch_size=experiment.parameters.get("eval_batch_size") or 1000,
-            normalise=experiment.parameters["dataset"].get("normalise"),
-            arrays=experiment.arrays,
-            device=experiment.device,
-            dtype=DTYPES[experiment.parameters.get("precision", "fp32")],
-        )
-
-    def __call__(self) -> tuple[float, float]:
-        """Mean cross-entropy and accuracy (0–1) over all samples, each sample weighing the same."""
-        model, device = self.experiment.model, self.experiment.device
-        was_training = model.training
-        model.eval()
-        total = torch.zeros((), dtype=torch.float64, device=device)
-        correct = torch.zeros((), dtype=torch.int64, device=device)
-        count = 0
-        with torch.inference_mode(), self.experiment.autocast():
-            for x, y in self.batches:
-                output = model(x).float() if x.dtype != torch.float64 else model(x)
-                total += nn.functional.cross_entropy(output, y, reduction="sum").double()
-                correct += (output.argmax(1) == y).sum()
-                count += len(y)
-        model.train(was_training)
-        return total.item() / count, correct.item() / count
+    def evaluation(self, split: str) -> EvaluationSet | None:
+        """The samples of ``train``, ``validation`` or ``test``, not augmented; None if there are none."""
+        return EvaluationSet(self, split) if len(getattr(self.splits, split)) else None
 
 
 def pick_device(leased: int) -> torch.device:
@@ -85,63 +92,70 @@ def pick_device(leased: int) -> torch.device:
     return torch.device("cpu")
 
 
-def set_precision(parameters: dict[str, Any]) -> None:
+def set_precision(precision: str) -> None:
     """TF32 only where it is asked for, and deterministic kernels, so that a resumed run repeats itself."""
-    tf32 = parameters.get("precision") == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = tf32
-    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
 
 
 def build(
     parameters: dict[str, Any],
+    arrays: data.Arrays,
     *,
-    data_folder: Path | str,
     device: torch.device,
     lr: float,
     epochs: int,
-    arrays: data.Arrays | None = None,
 ) -> Experiment:
-    """Build every part from resolved parameters and the run's seed.
-
-    The global generator is seeded and the model built first, so that ``order: torch-dataloader`` continues
-    the stream exactly as a script that calls ``manual_seed``, builds its model and iterates a DataLoader.
+    """Build every part from resolved parameters, the run's seed among them.
 
     Args:
+        parameters: resolved parameters of a run or a range test.
+        arrays: the loaded data set.
         lr: learning rate the optimizer is made with (schedules set it before every step).
         epochs: epochs that will be trained (``order: torch-dataloader`` draws their seeds ahead).
-        arrays: the loaded data, where a caller has them already.
+
+    Raises:
+        InputError: a part cannot be built from its parameters.
     """
-    set_precision(parameters)
-    arrays = arrays if arrays is not None else data.load(data_folder)
+    precision = parameters.get("precision") or "fp32"
+    set_precision(precision)
+    dtype = DTYPES[precision]
     splits = data.split(arrays, parameters["dataset"])
-    dtype = DTYPES[parameters.get("precision", "fp32")]
-    torch.manual_seed(parameters["seed"])
-    model = models.build(parameters["model"], arrays.shape, len(arrays.classes))
-    initialise(model, parameters.get("initialisation", "default"))
-    if parameters.get("order", "counter") == "torch-dataloader":
-        order = data.TorchDataLoaderOrder(torch.get_rng_state(), epochs)
-    else:
-        order = None
-    model = model.to(device=device, dtype=dtype)
-    if parameters.get("channels_last"):
-        model = model.to(memory_format=torch.channels_last)
-    model.train()
-    optimizer = optimizers.build(parameters["optimizer"], list(model.named_parameters()), lr=lr)
-    loader = data.Loader(
-        splits.train_images,
-        splits.train_labels,
-        batch_size=parameters["batch_size"],
-        drop_last=parameters.get("drop_last", False),
+    model, generator_state = models.seeded_build(
+        parameters["model"],
+        arrays.shape,
+        len(arrays.classes),
+        initialisation=parameters.get("initialisation") or "default",
         seed=parameters["seed"],
-        order=order,
-        normalise=parameters["dataset"].get("normalise"),
-        augmentation=parameters["dataset"].get("augmentation") or [],
-        arrays=arrays,
+    )
+    replay = parameters.get("order") == "torch-dataloader"
+    # What draws random numbers while training (dropout) continues from the seed, not from what ran before.
+    torch.set_rng_state(generator_state)
+    layout = torch.channels_last if parameters.get("channels_last") else torch.contiguous_format
+    model = model.to(device=device, dtype=dtype, memory_format=layout).train()
+    loader = data.Loader(
+        arrays.train_images,
+        arrays.train_labels,
+        indices=np.asarray(splits.train),
+        batch_size=parameters["batch_size"],
+        drop_last=bool(parameters.get("drop_last")),
+        seed=parameters["seed"],
+        order=data.TorchDataLoaderOrder(generator_state, epochs) if replay else None,
+        normalise=data.normalisation(parameters["dataset"].get("normalise"), arrays),
+        augmentation=data.Augmentation.from_spec(parameters["dataset"].get("augmentation")),
         device=device,
         dtype=dtype,
         channels_last=bool(parameters.get("channels_last")),
     )
-    step_model = torch.compile(model) if parameters.get("compile") else model
-    return Experiment(parameters, device, arrays, splits, model, step_model, optimizer, loader)
+    return Experiment(
+        parameters,
+        device,
+        dtype,
+        arrays,
+        splits,
+        model,
+        torch.compile(model) if parameters.get("compile") else model,
+        optimizers.build(parameters["optimizer"], list(model.named_parameters()), lr=lr),
+        loader,
+    )

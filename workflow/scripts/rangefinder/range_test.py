@@ -87,7 +87,7 @@ def sweep(
     lrs: np.ndarray,
     *,
     loss_function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = nn.functional.cross_entropy,
-    autocast: Callable[[], torch.autocast] | None = None,
+    forward: Callable[[nn.Module, torch.Tensor], torch.Tensor] | None = None,
     validation: Callable[[], tuple[float, float]] | None = None,
     validation_every: int = 0,
     stop_factor: float = 4.0,
@@ -98,6 +98,7 @@ def sweep(
     Every parameter group's LR is scaled alike: a group made with twice the LR of the first keeps twice.
 
     Args:
+        forward: how the model is applied to a batch, where that needs a context such as autocast.
         batches: endless iterator of (inputs, labels) on the model's device.
         lrs: LR of each step [steps].
         validation: returns (loss, accuracy) on a validation set; called every `validation_every` steps.
@@ -119,12 +120,7 @@ def sweep(
                 validation_loss[step] = validation()[0]
             x, y = next(batches)
             optimizer.zero_grad(set_to_none=True)
-            if autocast is None:
-                output = model(x)
-            else:
-                with autocast():
-                    output = model(x)
-                output = output if output.dtype == torch.float64 else output.float()
+            output = model(x) if forward is None else forward(model, x)
             loss = loss_function(output, y)
             loss.backward()
             optimizer.step()
@@ -190,7 +186,7 @@ def run(
     with clocks.running("startup"):
         steps, epochs = None, parameters.get("epochs")
         size = parameters["batch_size"]
-        train = len(data.split(arrays, parameters["dataset"]).train_labels)
+        train = len(data.split(arrays, parameters["dataset"]).train)
         per_epoch = train // size if parameters.get("drop_last") else math.ceil(train / size)
         if epochs:
             steps = epochs * per_epoch
@@ -201,22 +197,17 @@ def run(
             steps=steps,
         )
         parts = experiment.build(
-            parameters,
-            data_folder=data_folder,
-            device=device,
-            lr=float(lrs[0]),
-            epochs=math.ceil(len(lrs) / per_epoch),
-            arrays=arrays,
+            parameters, arrays, device=device, lr=float(lrs[0]), epochs=math.ceil(len(lrs) / per_epoch)
         )
         every = parameters.get("validation_every") or 0
-        validation = parts.evaluation("validation") if every and len(parts.splits.validation_labels) else None
+        validation = parts.evaluation("validation") if every else None
     with clocks.running("train"):
         result = sweep(
             parts.model,
             parts.optimizer,
             endless(parts.loader),
             lrs,
-            autocast=parts.autocast,
+            forward=parts.forward,
             validation=validation,
             validation_every=every,
             stop_factor=parameters.get("stop_factor") or 4.0,

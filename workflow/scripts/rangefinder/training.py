@@ -76,8 +76,7 @@ def run(
         try:
             trainer = Trainer(
                 parameters,
-                data_folder=data_folder,
-                arrays=arrays,
+                arrays,
                 device=experiment.pick_device(leased),
                 clocks=clocks,
                 checkpoints=checkpoints,
@@ -93,7 +92,7 @@ def run(
                 raise OutOfMemory(_memory_advice(parameters)) from error
             raise
         record = {
-            **{key: spec[key] for key in ("study", "run", "form", "sweeps", "axes", "seed")},
+            **{key: spec[key] for key in ("study", "run", "seed")},
             "parameters": parameters,
             "digest": digest,
             "spec_digest": study.digest(spec),
@@ -144,26 +143,20 @@ class Trainer:
     def __init__(
         self,
         parameters: dict[str, Any],
+        arrays: data.Arrays,
         *,
-        data_folder: Path | str,
         device: torch.device,
         clocks: Clocks,
         checkpoints: Checkpoints | None = None,
         checkpoint_seconds: float = math.inf,
         stop: _Stop | None = None,
-        arrays: data.Arrays | None = None,
     ) -> None:
         self.parameters, self.clocks, self.checkpoints = parameters, clocks, checkpoints
         self.checkpoint_seconds, self.stop = checkpoint_seconds, stop or _Stop()
         self.epochs = parameters["epochs"]
         with clocks.running("startup"):
             self.parts = experiment.build(
-                parameters,
-                data_folder=data_folder,
-                device=device,
-                lr=parameters["lr"],
-                epochs=self.epochs,
-                arrays=arrays,
+                parameters, arrays, device=device, lr=parameters["lr"], epochs=self.epochs
             )
             self.device = device
             self.steps_per_epoch = self.parts.loader.steps_per_epoch
@@ -174,15 +167,11 @@ class Trainer:
                 steps_per_epoch=self.steps_per_epoch,
                 momentum=optimizers.momentum(self.parts.optimizer),
             )
-            self.validation = (
-                self.parts.evaluation("validation") if len(self.parts.splits.validation_labels) else None
-            )
+            self.validation = self.parts.evaluation("validation")
             self.test = self.parts.evaluation("test")
         total = self.epochs * self.steps_per_epoch
         # One buffer on the device for all losses: reading each one would wait for the device each time.
-        self.losses = torch.full(
-            (total,), math.nan, dtype=torch.float64 if self._double() else torch.float32, device=device
-        )
+        self.losses = torch.full((total,), math.nan, dtype=self.parts.dtype, device=device)
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
         self.samples = 0  # seen in the current epoch
         self.step = 0  # steps made in all
@@ -193,9 +182,6 @@ class Trainer:
         self.divergence: dict[str, Any] | None = None
         self.resumed = 0
         self.last_checkpoint = time.perf_counter()
-
-    def _double(self) -> bool:
-        return self.parameters.get("precision") == "fp64"
 
     # --- the loop ---
 
@@ -225,8 +211,7 @@ class Trainer:
         parts, losses, lrs = self.parts, self.losses, self.schedule.lr
         momenta, micro = self.schedule.momentum, self.parameters.get("micro_batch")
         optimizer, model, batch, stop = parts.optimizer, parts.step_model, parts.loader.batch, self.stop
-        cross_entropy = nn.functional.cross_entropy
-        bf16 = self.parameters.get("precision") == "bf16"
+        forward, cross_entropy = parts.forward, nn.functional.cross_entropy
         current = None
         for step in range(self.step, until):
             if lrs[step] != current:
@@ -237,12 +222,7 @@ class Trainer:
             x, y = batch(step - first_of_epoch)
             optimizer.zero_grad(set_to_none=True)
             if micro is None or micro >= len(y):
-                if bf16:
-                    with parts.autocast():
-                        output = model(x)
-                    output = output.float()
-                else:
-                    output = model(x)
+                output = forward(model, x)
                 loss = cross_entropy(output, y)
                 loss.backward()
                 losses[step] = loss.detach()
@@ -259,9 +239,7 @@ class Trainer:
         """Gradients of the whole batch, `micro` samples at a time: per-sample losses over the batch size."""
         total = torch.zeros((), dtype=self.losses.dtype, device=self.device)
         for part_x, part_y in zip(x.split(micro), y.split(micro), strict=True):
-            with self.parts.autocast():
-                output = self.parts.step_model(part_x)
-            output = output if output.dtype == torch.float64 else output.float()
+            output = self.parts.forward(self.parts.step_model, part_x)
             loss = nn.functional.cross_entropy(output, part_y, reduction="sum") / len(y)
             loss.backward()
             total += loss.detach()
@@ -393,9 +371,9 @@ class Trainer:
             "steps": self._finite_steps(),
             "steps_per_epoch": self.steps_per_epoch,
             "samples": {
-                "train": len(splits.train_labels),
-                "validation": len(splits.validation_labels),
-                "test": len(splits.test_labels),
+                "train": len(splits.train),
+                "validation": len(splits.validation),
+                "test": len(splits.test),
             },
             "model_parameters": self.parts.model_parameters,
             "results": results(self.rows, diverged=self.divergence is not None),

@@ -1,0 +1,126 @@
+"""Configuration, the studies, and the functions that rules look things up with."""
+
+import sys
+from functools import cache, partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(workflow.current_basedir) / "../workflow/scripts"))
+
+from rangefinder import devices, study as studies  # noqa: E402
+from rangefinder.errors import InputError  # noqa: E402
+
+
+def or_exit(function, *args, **kwargs):
+    """Call a function of the engine; bad input ends Snakemake with its one line instead of a traceback."""
+    try:
+        return function(*args, **kwargs)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+config = or_exit(studies.load_config, config)
+RESULTS = config["results"]
+DATA = f"{RESULTS}/data"
+STUDY_FILES = or_exit(studies.find, config["studies_dir"])
+# A folder of results belongs to one study, whole or shrunk to a trial.
+FOLDERS = {studies.folder(name, config["trial"]): name for name in STUDY_FILES}
+
+
+@cache
+def study_of(folder):
+    """The study whose results are in this folder."""
+    return or_exit(studies.load, STUDY_FILES[FOLDERS[folder]], config["trial"])
+
+
+# A study that is asked for is checked before any job starts.
+for name in config["studies"]:
+    if name not in STUDY_FILES:
+        error = InputError(
+            "unknown study", file="config", key="studies", value=name, allowed=sorted(STUDY_FILES)
+        )
+        sys.exit(f"error: {error}")
+for name in {*config["studies"], *(set(sys.argv) & set(STUDY_FILES))}:
+    study_of(studies.folder(name, config["trial"]))
+
+
+@cache
+def dataset_of(key):
+    """How a data set is prepared, by its key."""
+    for folder in FOLDERS:
+        if key in study_of(folder).datasets:
+            return study_of(folder).datasets[key]
+    raise ValueError(f"no study uses the data set {key}")
+
+
+def data_files(key):
+    """The files of a prepared data set."""
+    names = ["dataset.json", *(f"{part}_{kind}.npy" for part in ("train", "test") for kind in ("images", "labels"))]
+    return [f"{DATA}/{key}/{name}" for name in names]
+
+
+def run_of(wildcards):
+    """The run that a job trains."""
+    return study_of(wildcards.study).runs[wildcards.run]
+
+
+def range_test_of(wildcards):
+    """The range test that a job runs or extracts from."""
+    return study_of(wildcards.study).range_tests[wildcards.range_test]
+
+
+def run_range(wildcards):
+    """The LR range that a run's learning rate refers to, if it does."""
+    name = run_of(wildcards).range_test
+    return f"{RESULTS}/{wildcards.study}/lr_range/{name}/range.json" if name else []
+
+
+def sweep_files(wildcards, name="sweep.json"):
+    """The sweeps of every seed of a range test."""
+    test = range_test_of(wildcards)
+    return [f"{RESULTS}/{wildcards.study}/lr_range/{wildcards.range_test}/seed{seed}/{name}" for seed in test.seeds]
+
+
+def range_files(wildcards):
+    """Every LR range of a study."""
+    return [f"{RESULTS}/{wildcards.study}/lr_range/{name}/range.json" for name in study_of(wildcards.study).range_tests]
+
+
+def run_files(wildcards):
+    """The records of a study's runs; with `partial=true` those that exist."""
+    files = [f"{RESULTS}/{wildcards.study}/runs/{run}/run.json" for run in study_of(wildcards.study).runs]
+    return [file for file in files if Path(file).exists()] if config["partial"] else files
+
+
+def report_files(name):
+    """The report of a study, by the study's name."""
+    return [f"{RESULTS}/{studies.folder(name, config['trial'])}/report.{kind}" for kind in ("html", "md")]
+
+
+def study_reports(name, wildcards):
+    """`report_files` as an input function: the study is read only when it is asked for."""
+    study_of(studies.folder(name, config["trial"]))
+    return report_files(name)
+
+
+@cache
+def gpus():
+    """GPUs a job asks for: none on a machine without any (a cluster's profile sets its own number)."""
+    return config["gpus_per_run"] if devices.visible() else 0
+
+
+wildcard_constraints:
+    study="[A-Za-z0-9][A-Za-z0-9._-]*",
+    run="[A-Za-z0-9][A-Za-z0-9._+-]*",
+    range_test="[A-Za-z0-9][A-Za-z0-9._-]*",
+    dataset="[A-Za-z0-9][A-Za-z0-9._-]*",
+    seed="[0-9]+",
+
+
+localrules:
+    prepare_data,
+    extract_lr_range,
+    resolve_study,
+    aggregate,
+    draw_figures,
+    write_report,

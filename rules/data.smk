@@ -1,0 +1,17 @@
+"""Data sets, prepared once as uint8 arrays."""
+
+
+rule prepare_data:
+    output:
+        description=f"{DATA}/{{dataset}}/dataset.json",
+        arrays=[f"{DATA}/{{dataset}}/{part}_{kind}.npy" for part in ("train", "test") for kind in ("images", "labels")],
+    params:
+        spec=lambda wildcards: dataset_of(wildcards.dataset),
+    # A download may fail in passing; a file that is there and wrong fails each time, and says so.
+    retries: 0 if config["data_dir"] or not config["download"] else 3
+    log:
+        f"{DATA}/logs/{{dataset}}.log",
+    conda:
+        "../envs/train.yaml"
+    script:
+        "../workflow/scripts/prepare_data.py"

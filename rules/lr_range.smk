@@ -1,0 +1,37 @@
+"""LR range tests, one job per optimizer and seed, and the LR range extracted from them."""
+
+
+rule range_test:
+    input:
+        data=lambda wildcards: data_files(range_test_of(wildcards).dataset),
+    output:
+        sweep=f"{RESULTS}/{{study}}/lr_range/{{range_test}}/seed{{seed}}/sweep.json",
+        table=f"{RESULTS}/{{study}}/lr_range/{{range_test}}/seed{{seed}}/sweep.csv",
+        machine=f"{RESULTS}/{{study}}/lr_range/{{range_test}}/seed{{seed}}/machine.json",
+    params:
+        spec=lambda wildcards: range_test_of(wildcards).spec(int(wildcards.seed)),
+    threads: 1
+    resources:
+        gpu=gpus(),
+        mem_mb=2000,
+        runtime=60,
+    log:
+        f"{RESULTS}/{{study}}/logs/range_test/{{range_test}}-seed{{seed}}.log",
+    conda:
+        "../envs/train.yaml"
+    script:
+        "../workflow/scripts/range_test.py"
+
+
+rule extract_lr_range:
+    input:
+        sweeps=sweep_files,
+        tables=partial(sweep_files, name="sweep.csv"),
+    output:
+        range=f"{RESULTS}/{{study}}/lr_range/{{range_test}}/range.json",
+    log:
+        f"{RESULTS}/{{study}}/logs/extract_lr_range/{{range_test}}.log",
+    conda:
+        "../envs/report.yaml"
+    script:
+        "../workflow/scripts/extract_lr_range.py"

@@ -1,0 +1,26 @@
+"""Training: one job per run."""
+
+
+rule train:
+    input:
+        data=lambda wildcards: data_files(run_of(wildcards).dataset),
+        lr_range=run_range,
+    output:
+        run=f"{RESULTS}/{{study}}/runs/{{run}}/run.json",
+        machine=f"{RESULTS}/{{study}}/runs/{{run}}/machine.json",
+        epochs=f"{RESULTS}/{{study}}/runs/{{run}}/epochs.csv",
+        steps=f"{RESULTS}/{{study}}/runs/{{run}}/steps.csv",
+    params:
+        # Only what can change a result: where and how fast it runs is a resource or a setting.
+        spec=lambda wildcards: run_of(wildcards).spec,
+    threads: 1
+    resources:
+        gpu=gpus(),
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    log:
+        f"{RESULTS}/{{study}}/logs/train/{{run}}.log",
+    conda:
+        "../envs/train.yaml"
+    script:
+        "../workflow/scripts/train.py"

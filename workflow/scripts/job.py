@@ -1,0 +1,37 @@
+"""What every rule's script does around its one call: log file, threads, one-line errors."""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+START = time.perf_counter()
+
+
+@contextmanager
+def job(snakemake) -> Iterator[logging.Logger]:
+    """Log into the rule's log file and stderr, set the thread count, and report bad input in one line.
+
+    Threads must be set before torch is imported: import the engine's heavy modules inside the block.
+    """
+    from rangefinder.errors import InputError
+
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = str(snakemake.threads)
+    # Line-buffered, so that a run can be followed while it trains.
+    file = logging.FileHandler(snakemake.log[0], mode="a")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    console = logging.StreamHandler()
+    console.setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.INFO, handlers=[file, console])
+    log = logging.getLogger("rangefinder")
+    try:
+        yield log
+    except InputError as error:
+        log.error("error: %s", error)
+        sys.exit(1)
+    except Exception:
+        log.exception("rule %s failed", snakemake.rule)
+        sys.exit(1)
