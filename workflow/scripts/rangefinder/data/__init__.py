@@ -1,0 +1,22 @@
+"""Data sets: prepared as uint8 arrays on disk, loaded, split; batches as pure functions."""
+
+from .arrays import Arrays, Splits, load, normalisation, split
+from .augment import Augmentation
+from .batches import EvaluationBatches, Loader, evaluation_batches
+from .orders import TorchDataLoaderOrder, epoch_order
+from .prepare import prepare
+
+__all__ = [
+    "Arrays",
+    "Augmentation",
+    "EvaluationBatches",
+    "Loader",
+    "Splits",
+    "TorchDataLoaderOrder",
+    "epoch_order",
+    "evaluation_batches",
+    "load",
+    "normalisation",
+    "prepare",
+    "split",
+]

@@ -1,0 +1,194 @@
+"""Batches as pure functions of (seed, epoch, step), made on the device from resident uint8 images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+
+from ..errors import InputError
+from .augment import Augmentation, Draws
+from .orders import epoch_order
+
+Normalisation = tuple[Sequence[float], Sequence[float]]
+
+
+class _Store:
+    """uint8 images and labels in place, and the step from gathered uint8 to the network's input."""
+
+    def __init__(
+        self,
+        images: np.ndarray | torch.Tensor,
+        labels: np.ndarray | torch.Tensor,
+        indices: np.ndarray | None,
+        normalise: Normalisation | None,
+        device: torch.device | str,
+        dtype: torch.dtype,
+        channels_last: bool,
+        resident: bool,
+    ) -> None:
+        if images.ndim != 4 or len(images) != len(labels):
+            raise ValueError(f"images [N, C, H, W] and labels [N] wanted, not {images.shape}, {labels.shape}")
+        if indices is not None and len(indices) != len(images):
+            images, labels = images[indices], labels[indices]
+        images, labels = torch.as_tensor(images), torch.as_tensor(labels)
+        if images.dtype != torch.uint8:
+            raise ValueError(f"uint8 images wanted, not {images.dtype}")
+        self.device = torch.device(device)
+        self.home = self.device if resident else torch.device("cpu")
+        self.pin = self.home != self.device and self.device.type == "cuda"
+        self.images, self.labels = images.to(self.home), labels.to(self.device, torch.int64)
+        self.dtype = dtype
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        # Tensors as divisors: for a Python number a GPU multiplies by the reciprocal, which rounds otherwise.
+        self.white = torch.full((1,), 255.0, device=self.device)
+        self.mean = self.std = None
+        if normalise is not None:
+            self.mean, self.std = (
+                torch.tensor([float(v) for v in values], device=self.device)[:, None, None]
+                for values in normalise
+            )
+            if len(self.mean) != images.shape[1] or len(self.std) != images.shape[1]:
+                raise InputError(
+                    "one mean and one standard deviation per channel are needed",
+                    key="normalise",
+                    value=normalise,
+                    allowed=f"{images.shape[1]} channel(s)",
+                )
+
+    def finish(self, gathered: torch.Tensor) -> torch.Tensor:
+        """uint8 [B, C, H, W] → network input, as torchvision's ToTensor and Normalize to the last bit."""
+        if self.home != self.device:
+            gathered = (gathered.pin_memory() if self.pin else gathered).to(self.device, non_blocking=True)
+        x = torch.empty(gathered.shape, device=self.device, memory_format=self.layout)
+        torch.div(gathered, self.white, out=x)
+        if self.mean is not None:
+            x.sub_(self.mean).div_(self.std)
+        return x if self.dtype == torch.float32 else x.to(self.dtype)
+
+
+class Loader:
+    """Training batches. Any batch of any epoch can be made again, in any order, to the same bits.
+
+    Args:
+        images: uint8 [N, C, H, W].
+        labels: integers [N].
+        indices: train on these samples only (a :class:`Splits` member); all by default.
+        batch_size: samples per step.
+        drop_last: leave out an incomplete last batch.
+        seed: of the orders (unless ``order`` is given) and of the augmentation.
+        order: ``order(epoch, n) -> int64 [n]``; :func:`epoch_order` with ``seed`` by default.
+        normalise: (mean, std) per channel in units of white = 1, or None to leave pixels in [0, 1].
+        augmentation: crops and flips, or None.
+        device: where batches appear.
+        dtype: of the images in a batch.
+        channels_last: memory format of the images in a batch.
+        resident: keep the whole data set on the device; False gathers on the host and copies each batch over
+            (the same batches).
+
+    Raises:
+        InputError: the batch size is below 1, or no step would be left.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray | torch.Tensor,
+        labels: np.ndarray | torch.Tensor,
+        *,
+        indices: np.ndarray | None = None,
+        batch_size: int,
+        drop_last: bool = False,
+        seed: int = 0,
+        order: Callable[[int, int], torch.Tensor] | None = None,
+        normalise: Normalisation | None = None,
+        augmentation: Augmentation | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        channels_last: bool = False,
+        resident: bool = True,
+    ) -> None:
+        self._store = _Store(images, labels, indices, normalise, device, dtype, channels_last, resident)
+        self.samples = len(self._store.labels)
+        if batch_size < 1 or (drop_last and batch_size > self.samples):
+            raise InputError(
+                "impossible batch size",
+                key="batch_size",
+                value=batch_size,
+                allowed=f"1 to {self.samples} (the training samples)",
+            )
+        self.batch_size = batch_size
+        self.steps_per_epoch = self.samples // batch_size if drop_last else -(-self.samples // batch_size)
+        self._seed = seed
+        self._order = order if order is not None else lambda epoch, n: epoch_order(seed, epoch, n)
+        self._augmentation = augmentation
+        home = self._store.home
+        # Allocated once and refilled per epoch, so that work captured in a CUDA graph finds them in place.
+        self._indices = torch.empty(self.samples, dtype=torch.int64, device=home)
+        self._epoch_labels = torch.empty(self.samples, dtype=torch.int64, device=self._store.device)
+        self._draws: Draws | None = None
+        if augmentation is not None:
+            self._store.images = augmentation.pad(self._store.images)
+        self.epoch: int | None = None
+
+    def start_epoch(self, epoch: int) -> None:
+        """Make ``batch`` serve this epoch (0-based)."""
+        order = self._order(epoch, self.samples)
+        self._indices.copy_(order)
+        on_device = self._indices.to(self._store.device)
+        torch.index_select(self._store.labels, 0, on_device, out=self._epoch_labels)
+        if self._augmentation is not None:
+            draws = self._augmentation.draw(self._seed, epoch, self.samples)
+            if self._draws is None:
+                self._draws = Draws(*(values.to(self._store.home) for values in draws))
+            else:
+                for kept, values in zip(self._draws, draws, strict=True):
+                    kept.copy_(values)
+        self.epoch = epoch
+
+    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Batch ``step`` (0-based) of the epoch started last: images [B, C, H, W], labels int64 [B].
+
+        Labels are a view into a buffer that the next ``start_epoch`` refills.
+        """
+        first = step * self.batch_size
+        last = min(first + self.batch_size, self.samples)
+        indices = self._indices[first:last]
+        if self._augmentation is None:
+            gathered = self._store.images.index_select(0, indices)
+        else:
+            gathered = self._augmentation.apply(self._store.images, indices, self._draws)
+        return self._store.finish(gathered), self._epoch_labels[first:last]
+
+
+class EvaluationBatches:
+    """Batches in storage order, without augmentation; iterate as often as needed."""
+
+    def __init__(self, store: _Store, batch_size: int) -> None:
+        self._store, self.batch_size, self.samples = store, batch_size, len(store.labels)
+
+    def __len__(self) -> int:
+        return -(-self.samples // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for first in range(0, self.samples, self.batch_size):
+            part = slice(first, first + self.batch_size)
+            yield self._store.finish(self._store.images[part]), self._store.labels[part]
+
+
+def evaluation_batches(
+    images: np.ndarray | torch.Tensor,
+    labels: np.ndarray | torch.Tensor,
+    *,
+    indices: np.ndarray | None = None,
+    batch_size: int = 1024,
+    normalise: Normalisation | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    channels_last: bool = False,
+    resident: bool = True,
+) -> EvaluationBatches:
+    """All samples of a split, in order, for evaluation; arguments as of :class:`Loader`."""
+    return EvaluationBatches(
+        _Store(images, labels, indices, normalise, device, dtype, channels_last, resident), batch_size
+    )

@@ -1,0 +1,179 @@
+"""Prepares a data set: raw files in, uint8 arrays and their description out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from .arrays import FILES, FORMAT, file_digest
+from .sources import RawData, read_source
+
+
+def prepare(
+    spec: dict,
+    folder: Path | str,
+    *,
+    data_dir: Path | str | None = None,
+    data_mirror: str | None = None,
+    download: bool = False,
+) -> None:
+    """Write ``{train,test}_{images,labels}.npy`` and ``dataset.json`` into ``folder``.
+
+    Everything is first written beside ``folder`` and then renamed into it, ``dataset.json`` last: a folder
+    with this file is complete. The bytes depend on the data and ``spec`` alone.
+
+    Args:
+        spec: a study's ``dataset`` section: ``name``, ``path``, ``arguments``, ``resize`` (pixels, square).
+            Keys about splits, normalising and augmenting are not looked at.
+        folder: made if missing.
+        data_dir: a torchvision data root to read, never written to.
+        data_mirror: base URL to download from instead of the original addresses.
+        download: whether missing files may be downloaded. They are kept in ``$RANGEFINDER_CACHE``, by default
+            the folder ``raw`` beside ``folder``.
+
+    Raises:
+        InputError: unknown data set, missing or damaged files, unusable arrays; nothing is written then.
+    """
+    folder = Path(folder)
+    cache = Path(os.environ.get("RANGEFINDER_CACHE") or folder.parent / "raw")
+    raw = read_source(
+        spec,
+        data_dir=Path(data_dir) if data_dir else None,
+        data_mirror=data_mirror or None,
+        download=download,
+        cache=cache,
+    )
+    parts = _finished(raw, spec)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+        building = Path(temporary)
+        for name in FILES:
+            np.save(building / name, parts[name])
+        description = _describe(spec, raw, parts, building)
+        text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+        (building / "dataset.json").write_text(text, encoding="utf-8")
+        folder.mkdir(exist_ok=True)
+        (folder / "dataset.json").unlink(missing_ok=True)
+        for name in (*FILES, "dataset.json"):
+            os.replace(building / name, folder / name)
+
+
+def _finished(raw: RawData, spec: dict) -> dict[str, np.ndarray]:
+    """The four arrays, resized and checked."""
+    where = spec.get("path") or spec.get("name")
+    size = spec.get("resize")
+    if size is not None and (type(size) is not int or size < 1):
+        raise InputError("not a size", key="dataset.resize", value=size, allowed="pixels, 1 or more")
+    parts = {}
+    for split in ("train", "test"):
+        images, labels = getattr(raw, f"{split}_images"), getattr(raw, f"{split}_labels")
+        if isinstance(images, list):
+            images = _from_pil(images, size, where)
+        elif size is not None and images.shape[2:] != (size, size):
+            images = resize(images, size)
+        if len(images) != len(labels) or not len(labels):
+            message = f"{len(images)} {split} images but {len(labels)} labels"
+            raise InputError(message, file=where, allowed="one label per image, at least one image")
+        parts[f"{split}_images.npy"] = np.ascontiguousarray(images)
+        parts[f"{split}_labels.npy"] = labels
+    if parts["train_images.npy"].shape[1:] != parts["test_images.npy"].shape[1:]:
+        shapes = [parts[f"{split}_images.npy"].shape[1:] for split in ("train", "test")]
+        raise InputError(
+            "training and test images differ in shape; resize can help", file=where, value=shapes
+        )
+    classes = len(raw.classes) or int(parts["train_labels.npy"].max()) + 1
+    for split in ("train", "test"):
+        labels = parts[f"{split}_labels.npy"]
+        if labels.min() < 0 or labels.max() >= classes:
+            found = [int(labels.min()), int(labels.max())]
+            raise InputError(
+                f"{split} labels out of range", file=where, value=found, allowed=f"0 to {classes - 1}"
+            )
+    return parts
+
+
+def resize(images: np.ndarray, size: int) -> np.ndarray:
+    """Each image through PIL's bilinear resize, as ``torchvision.transforms.Resize`` does on a PIL image.
+
+    Args:
+        images: uint8 [N, C, H, W], C 1 or 3.
+        size: new height and width.
+
+    Returns:
+        uint8 [N, C, size, size].
+    """
+    from PIL import Image
+
+    if images.shape[1] not in (1, 3):
+        raise InputError("only 1 or 3 channels can be resized", key="dataset.resize", value=images.shape[1])
+    result = np.empty((len(images), images.shape[1], size, size), dtype=np.uint8)
+    for source, target in zip(images, result, strict=True):
+        picture = Image.fromarray(
+            source[0] if len(source) == 1 else np.ascontiguousarray(source.transpose(1, 2, 0))
+        )
+        scaled = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
+        target[:] = scaled if scaled.ndim == 2 else scaled.transpose(2, 0, 1)
+    return result
+
+
+def _from_pil(pictures: list, size: int | None, where: object) -> np.ndarray:
+    """RGB pictures [N, 3, H, W], resized where a size is given."""
+    from PIL import Image
+
+    if size is not None:
+        pictures = [picture.resize((size, size), Image.Resampling.BILINEAR) for picture in pictures]
+    sizes = sorted({picture.size for picture in pictures})
+    if len(sizes) > 1:
+        raise InputError("images differ in size", file=where, value=sizes[:5], allowed="one size; set resize")
+    return np.stack([np.asarray(picture) for picture in pictures]).transpose(0, 3, 1, 2)
+
+
+def _describe(spec: dict, raw: RawData, parts: dict[str, np.ndarray], building: Path) -> dict:
+    """``dataset.json``."""
+    train = parts["train_images.npy"]
+    files = {
+        name: {
+            "sha256": file_digest(building / name),
+            "bytes": (building / name).stat().st_size,
+            "dtype": str(parts[name].dtype),
+            "shape": list(parts[name].shape),
+        }
+        for name in FILES
+    }
+    classes = raw.classes or [str(number) for number in range(int(parts["train_labels.npy"].max()) + 1)]
+    seen = {"classes": classes, "sha256": {name: files[name]["sha256"] for name in FILES}}
+    mean, std = pixel_statistics(train)
+    return {
+        "format": FORMAT,
+        "name": spec["name"],
+        "resize": spec.get("resize"),
+        "classes": classes,
+        "shape": list(train.shape[1:]),
+        "counts": {"train": len(train), "test": len(parts["test_images.npy"])},
+        "mean": mean,
+        "std": std,
+        "digest": hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest(),
+        "files": files,
+        "sources": raw.sources,
+    }
+
+
+def pixel_statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation (over all pixels) per channel, pixels scaled to [0, 1].
+
+    From counts of the 256 grey levels, so exact up to the last division whatever the number of images.
+    """
+    means, deviations = [], []
+    levels = np.arange(256)
+    for channel in range(images.shape[1]):
+        counts = np.bincount(images[:, channel].ravel(), minlength=256)
+        total, first, second = int(counts.sum()), int(counts @ levels), int(counts @ levels**2)
+        means.append(first / total / 255)
+        deviations.append((total * second - first * first) ** 0.5 / total / 255)
+    return means, deviations
