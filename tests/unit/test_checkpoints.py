@@ -1,0 +1,104 @@
+"""Checkpoints: whole or not at all, never another run's, one process at a time."""
+
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+import torch
+from rangefinder.checkpoints import Checkpoints
+from rangefinder.errors import InputError
+
+DIGEST = "0123456789abcdef" * 4
+
+
+def state(value: float) -> dict:
+    return {"model": {"w": torch.full((3,), value)}, "step": int(value), "rows": [{"a": value}]}
+
+
+def test_a_state_comes_back_bit_for_bit(tmp_path):
+    checkpoints = Checkpoints(tmp_path, "run", DIGEST)
+    assert checkpoints.load() is None
+    checkpoints.save(state(0.1))
+    loaded = checkpoints.load()
+    assert torch.equal(loaded["model"]["w"], torch.full((3,), 0.1))
+    assert loaded["rows"] == [{"a": 0.1}]
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_previous_one(tmp_path, caplog):
+    checkpoints = Checkpoints(tmp_path, "run", DIGEST)
+    checkpoints.save(state(1))
+    checkpoints.save(state(2))
+    path = checkpoints.folder / "latest.ckpt"
+    data = bytearray(path.read_bytes())
+    data[-10] ^= 1
+    path.write_bytes(data)
+    assert checkpoints.load()["step"] == 1
+    assert "latest.ckpt is damaged" in caplog.text
+    (checkpoints.folder / "previous.ckpt").write_bytes(b"")
+    assert checkpoints.load() is None
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(tmp_path):
+    checkpoints = Checkpoints(tmp_path, "run", DIGEST)
+    checkpoints.save(state(1))
+    os.replace(checkpoints.folder / "latest.ckpt", checkpoints.folder / "previous.ckpt")
+    assert checkpoints.load()["step"] == 1
+
+
+def test_changed_parameters_never_pick_up_an_old_state(tmp_path):
+    Checkpoints(tmp_path, "run", DIGEST).save(state(1))
+    other = Checkpoints(tmp_path, "run", "f" * 64)
+    assert other.load() is None
+    other.save(state(2))
+    other.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_removing_a_run_spares_a_run_whose_name_begins_alike(tmp_path):
+    Checkpoints(tmp_path, "run-seed1", DIGEST).save(state(1))
+    Checkpoints(tmp_path, "run-seed10", DIGEST).save(state(2))
+    Checkpoints(tmp_path, "run-seed1", DIGEST).remove()
+    assert [path.name for path in tmp_path.iterdir()] == [f"run-seed10-{DIGEST[:16]}"]
+
+
+def test_a_full_disk_keeps_the_previous_state_and_the_run_going(tmp_path, monkeypatch, caplog):
+    checkpoints = Checkpoints(tmp_path, "run", DIGEST)
+    checkpoints.save(state(1))
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    checkpoints.save(state(2))
+    assert "No space left on device" in caplog.text
+    assert checkpoints.load()["step"] == 1
+    assert [path.name for path in checkpoints.folder.iterdir()] == ["latest.ckpt"]
+
+
+def hold(folder, ready):
+    with Checkpoints(folder, "run", DIGEST).lock():
+        ready.set()
+        time.sleep(60)
+
+
+def test_a_second_copy_is_refused_until_the_first_is_gone(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=hold, args=(tmp_path, ready))
+    process.start()
+    try:
+        assert ready.wait(60)
+        with (
+            pytest.raises(InputError, match=r"run\.lock: run: another process is training this run now"),
+            Checkpoints(tmp_path, "run", DIGEST).lock(),
+        ):
+            pass
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        with Checkpoints(tmp_path, "run", DIGEST).lock():
+            pass
+    finally:
+        process.kill()
+    assert not (tmp_path / "run.lock").exists()

@@ -1,0 +1,179 @@
+"""Records: what is written reads back exactly; what is damaged, foreign or edited is refused."""
+
+import json
+import math
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rangefinder import records
+from rangefinder.errors import InputError
+
+
+def example_run() -> dict:
+    results = dict.fromkeys(
+        [
+            "final_test_accuracy",
+            "final_test_loss",
+            "final_validation_accuracy",
+            "final_validation_loss",
+            "best_validation_accuracy",
+            "best_validation_epoch",
+            "test_accuracy_at_best_validation",
+            "best_test_accuracy",
+            "best_test_epoch",
+        ]
+    ) | {"final_test_accuracy": 0.98, "best_test_epoch": 1}
+    return {
+        "study": "s",
+        "run": "sgd-none-bs64-seed0",
+        "seed": 0,
+        "parameters": {"epochs": 1, "lr": 0.1},
+        "digest": "a" * 64,
+        "spec_digest": records.sha256_text(records.canonical({"a": 1})),
+        "lr": {"expression": "suggested", "value": 0.1, "range_test": "sgd", "range_status": "ok"},
+        "status": "completed",
+        "divergence": None,
+        "steps": 2,
+        "steps_per_epoch": 2,
+        "samples": {"train": 100, "validation": 0, "test": 10},
+        "model_parameters": 10,
+        "results": results,
+        "provenance": {"engine_digest": "e", "data_digest": "d", "version": "0"},
+    }
+
+
+MACHINE = {
+    "device": "cpu",
+    "environment": {"python": "3.11"},
+    "clocks": {
+        f"{name}_s": 0.5
+        for name in ("wait", "startup", "data", "train", "evaluate", "checkpoint", "compile", "total")
+    },
+    "epochs": [{"epoch": 1, "train_s": 1.0, "evaluate_s": 0.5}],
+    "peak_memory_bytes": None,
+    "resumed": 0,
+}
+EPOCHS = {name: [1] for name in records.EPOCH_COLUMNS} | {"validation_loss": [None]}
+STEPS = {"step": [0, 1], "lr": np.array([0.1, 0.05]), "loss": np.array([2.3, 1 / 3], dtype=np.float32)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    records.write_run(tmp_path, example_run(), MACHINE, EPOCHS, STEPS)
+    return tmp_path
+
+
+def test_a_run_reads_back_exactly(folder):
+    run = records.read_run(folder)
+    assert run["run"]["results"]["final_test_accuracy"] == 0.98
+    assert run["machine"]["clocks"]["total_s"] == 0.5
+    assert run["steps"]["loss"].astype(np.float32).tolist() == STEPS["loss"].tolist()
+    assert run["steps"]["lr"].tolist() == [0.1, 0.05]
+    assert math.isnan(run["epochs"]["validation_loss"][0])
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "epochs.csv",
+        "machine.json",
+        "run.json",
+        "steps.csv",
+    ]
+
+
+@pytest.mark.parametrize("name", ["run.json", "machine.json", "epochs.csv", "steps.csv"])
+def test_every_truncation_is_refused_by_name(folder, name):
+    whole = (folder / name).read_bytes()
+    for length in range(len(whole) - 1):
+        (folder / name).write_bytes(whole[:length])
+        with pytest.raises(InputError, match=name):
+            records.read_run(folder)
+
+
+def test_an_edited_number_is_refused(folder):
+    text = (folder / "run.json").read_text()
+    (folder / "run.json").write_text(text.replace("0.98", "0.99"))
+    with pytest.raises(InputError, match=r"run\.json: checksum: record was changed"):
+        records.read_run(folder)
+
+
+def test_an_edited_table_is_refused(folder):
+    (folder / "epochs.csv").write_text((folder / "epochs.csv").read_text().replace("1", "2"))
+    with pytest.raises(InputError, match=r"epochs\.csv: table does not match its record"):
+        records.read_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, r"format: record has another format version \(got 2\); allowed: 1"),
+        ({"status": "finished"}, r"status: not a run record"),
+        ({"extra": 1}, r"not a run record.*extra"),
+        ({"results": {}}, r"results: not a run record"),
+    ],
+)
+def test_a_foreign_record_is_refused(folder, change, message):
+    record = json.loads((folder / "run.json").read_text()) | change
+    (folder / "run.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match=message):
+        records.read_run(folder)
+
+
+def test_a_record_of_other_parameters_is_refused(folder):
+    assert records.read_run(folder, spec={"a": 1})["run"]["run"] == "sgd-none-bs64-seed0"
+    with pytest.raises(InputError, match="spec_digest: record belongs to other parameters"):
+        records.read_run(folder, spec={"a": 2})
+
+
+def test_not_a_number_never_gets_into_json(tmp_path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        records.write_json(tmp_path / "x.json", {"a": math.nan})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0 and not os.access("/dev/full", os.W_OK), reason="needs /dev/full")
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    records.write_text(tmp_path / "a.csv", "old")
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match=r"a\.csv: cannot be written: No space left"):
+        records.write_text(tmp_path / "a.csv", "new")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.csv", "old")]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10**9), st.floats(allow_nan=False, allow_infinity=False)), min_size=0)
+)
+def test_tables_round_trip_bit_for_bit(rows):
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.csv"
+        records.write_csv(
+            path, {"a": [a for a, _ in rows], "b": np.array([b for _, b in rows], dtype=np.float64)}
+        )
+        read = records.read_csv(path, ("a", "b"))
+    assert read["a"].tolist() == [float(a) for a, _ in rows]
+    assert read["b"].tobytes() == np.array([b for _, b in rows], dtype=np.float64).tobytes()
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_make_a_reader_fail_otherwise(data):
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x"
+        path.write_bytes(data)
+        with pytest.raises(InputError):
+            records.read_json(path, "run")
+        try:
+            records.read_csv(path, ("a", "b"))
+        except InputError:
+            pass
+        else:
+            assert data.splitlines()[0] == b"a,b"
