@@ -30,7 +30,7 @@ class _Store:
     ) -> None:
         if images.ndim != 4 or len(images) != len(labels):
             raise ValueError(f"images [N, C, H, W] and labels [N] wanted, not {images.shape}, {labels.shape}")
-        if indices is not None and len(indices) != len(images):
+        if indices is not None and not np.array_equal(indices, np.arange(len(images))):
             images, labels = images[indices], labels[indices]
         images, labels = torch.as_tensor(images), torch.as_tensor(labels)
         if images.dtype != torch.uint8:
@@ -61,11 +61,11 @@ class _Store:
         """uint8 [B, C, H, W] → network input, as torchvision's ToTensor and Normalize to the last bit."""
         if self.home != self.device:
             gathered = (gathered.pin_memory() if self.pin else gathered).to(self.device, non_blocking=True)
-        x = torch.empty(gathered.shape, device=self.device, memory_format=self.layout)
-        torch.div(gathered, self.white, out=x)
+        x = torch.div(gathered, self.white)
         if self.mean is not None:
             x.sub_(self.mean).div_(self.std)
-        return x if self.dtype == torch.float32 else x.to(self.dtype)
+        # Last, since arithmetic with broadcast channels is slow in a channels-last layout.
+        return x.to(dtype=self.dtype, memory_format=self.layout)
 
 
 class Loader:

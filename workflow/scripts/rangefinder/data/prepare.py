@@ -14,6 +14,8 @@ from ..errors import InputError
 from .arrays import FILES, FORMAT, file_digest
 from .sources import RawData, read_source
 
+_RESIZED_AT_ONCE = 1000
+
 
 def prepare(
     spec: dict,
@@ -101,25 +103,33 @@ def _finished(raw: RawData, spec: dict) -> dict[str, np.ndarray]:
 def resize(images: np.ndarray, size: int) -> np.ndarray:
     """Each image through PIL's bilinear resize, as ``torchvision.transforms.Resize`` does on a PIL image.
 
+    PIL resizes rows first, rounds to 8 bits, then columns; each row's result depends on that row alone. So
+    many images stacked on top of each other go through at once, to the same bits.
+
     Args:
-        images: uint8 [N, C, H, W], C 1 or 3.
+        images: uint8 [N, C, H, W].
         size: new height and width.
 
     Returns:
         uint8 [N, C, size, size].
     """
+    count, channels, height, width = images.shape
+    result = np.empty((count, channels, size, size), dtype=np.uint8)
+    for first in range(0, count, _RESIZED_AT_ONCE):
+        block = images[first : first + _RESIZED_AT_ONCE].reshape(-1, height, width)
+        wide = _resize_rows(block, size)
+        tall = _resize_rows(wide.transpose(0, 2, 1), size).transpose(0, 2, 1)
+        result[first : first + _RESIZED_AT_ONCE] = tall.reshape(-1, channels, size, size)
+    return result
+
+
+def _resize_rows(images: np.ndarray, width: int) -> np.ndarray:
+    """uint8 [M, H, W] → [M, H, width]."""
     from PIL import Image
 
-    if images.shape[1] not in (1, 3):
-        raise InputError("only 1 or 3 channels can be resized", key="dataset.resize", value=images.shape[1])
-    result = np.empty((len(images), images.shape[1], size, size), dtype=np.uint8)
-    for source, target in zip(images, result, strict=True):
-        picture = Image.fromarray(
-            source[0] if len(source) == 1 else np.ascontiguousarray(source.transpose(1, 2, 0))
-        )
-        scaled = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
-        target[:] = scaled if scaled.ndim == 2 else scaled.transpose(2, 0, 1)
-    return result
+    stacked = np.ascontiguousarray(images).reshape(-1, images.shape[2])
+    resized = Image.fromarray(stacked).resize((width, len(stacked)), Image.Resampling.BILINEAR)
+    return np.asarray(resized).reshape(*images.shape[:2], width)
 
 
 def _from_pil(pictures: list, size: int | None, where: object) -> np.ndarray:

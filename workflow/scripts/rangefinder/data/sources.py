@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,7 +203,12 @@ def _imagefolder(path: Path) -> RawData:
         except (FileNotFoundError, OSError) as error:
             raise InputError(f"unreadable images ({error})", file=path / name) from error
         parts.append(np.asarray(folder.targets, dtype=np.int64))
-        sources |= {str(Path(file).relative_to(path)): file_digest(file, "md5") for file, _ in folder.samples}
+        # One sum for all files, of the list that `md5sum` would print in this folder.
+        lines = (
+            f"{file_digest(file, 'md5')}  {Path(file).relative_to(path / name)}\n"
+            for file, _ in folder.samples
+        )
+        sources[name] = hashlib.md5("".join(lines).encode(), usedforsecurity=False).hexdigest()
         if name == "train":
             classes = folder.classes
         elif folder.classes != classes:

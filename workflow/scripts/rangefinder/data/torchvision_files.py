@@ -90,7 +90,10 @@ def _missing(root: Path, wanted: dict[str, str]) -> list[str]:
 
 
 def _check(path: Path, md5: str, *, cached: bool) -> None:
-    found = file_digest(path, "md5")
+    try:
+        found = file_digest(path, "md5")
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", file=path) from error
     if found != md5:
         remedy = "delete it to download it again" if cached else "replace it by a good copy"
         raise InputError(
