@@ -132,6 +132,9 @@ def _readable_root(base: type, root: Path, wanted: dict[str, str]) -> Iterator[P
 
 def _download(base: type, missing: list[str], wanted: dict[str, str], root: Path, mirror: str | None) -> None:
     """Download with torchvision's class into a private folder; only whole, checked files reach the cache."""
+    if mirror is not None and not mirror.startswith(("http://", "https://")):
+        allowed = "an http:// or https:// address (a folder is given as data_dir)"
+        raise InputError("not a mirror", key="data_mirror", value=mirror, allowed=allowed)
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as temporary:
         place = Path(temporary)
