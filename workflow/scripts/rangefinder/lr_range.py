@@ -1,0 +1,281 @@
+"""From raw sweeps to an LR range: lr_min, suggested_lr, lr_max, with an interval over seeds and a status.
+
+A number is given only where the status is ``ok``; every other status forbids numbers. docs/lr-range.md explains the
+rule and shows how often it is right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from .errors import InputError
+from .finder_rules import RULES
+from .smoothing import local_linear, running_median
+
+STATUSES = ("ok", "no_descent", "right_censored", "left_censored", "diverged", "too_few_points")
+NUMBERS = ("lr_min", "suggested_lr", "lr_max")
+
+LEAST_POINTS = 20  # fewer steps than this carry no curve
+BANDWIDTH = 0.12  # of the smoother, in decades
+BACK_OFF = 3.0  # suggested_lr = the LR at the minimum divided by this
+
+
+@dataclass(frozen=True)
+class SeedRange:
+    """What one sweep says; the three LRs are None unless `status` is ``ok``."""
+
+    status: str
+    lr_min: float | None = None
+    suggested_lr: float | None = None
+    lr_max: float | None = None
+    initial_loss: float | None = None
+    minimum_loss: float | None = None  # of the smoothed curve
+    truncated_at_lr: float | None = None  # the first LR at which the loss had exploded or was not finite
+    lr: np.ndarray = field(default_factory=lambda: np.empty(0))  # [points] of the smoothed curve
+    loss: np.ndarray = field(default_factory=lambda: np.empty(0))  # [points] smoothed
+
+
+def check_sweep(
+    step: Sequence[float], lr: Sequence[float], loss: Sequence[float], *, file: object = None
+) -> None:
+    """Refuse columns that are not those of a range test.
+
+    Args:
+        step, lr, loss: [steps] each.
+        file: the file they come from, for the message.
+
+    Raises:
+        InputError: no rows, unequal lengths, an LR that is not a positive number, LRs or steps that do not increase.
+    """
+    step, lr = np.asarray(step, np.float64), np.asarray(lr, np.float64)
+    if not len(lr):
+        raise InputError("the sweep has no rows", file=file)
+    if not len(step) == len(lr) == len(loss):
+        raise InputError("columns of different lengths", file=file, value=[len(step), len(lr), len(loss)])
+    bad = np.flatnonzero(~(np.isfinite(lr) & (lr > 0)))
+    if len(bad):
+        row = int(bad[0])
+        raise InputError(
+            "not an LR", file=file, key=f"lr, row {row}", value=float(lr[row]), allowed="numbers above 0"
+        )
+    for name, values in (("lr", lr), ("step", step)):
+        bad = np.flatnonzero(~(np.diff(values) > 0))
+        if len(bad):
+            row = int(bad[0]) + 1
+            raise InputError(
+                f"does not increase (row before: {float(values[row - 1])!r})",
+                file=file,
+                key=f"{name}, row {row}",
+                value=float(values[row]),
+                allowed="increasing values",
+            )
+
+
+def smooth(lr: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The smoothed curve of a sweep up to where its loss explodes: running median of 5, then local linear.
+
+    Returns:
+        LRs and smoothed losses, [points] each; empty where the loss is never finite.
+    """
+    lr, loss = np.asarray(lr, np.float64), np.asarray(loss, np.float64)
+    end = _explosion(loss)
+    if end == 0:
+        return lr[:0], loss[:0]
+    return lr[:end], local_linear(np.log10(lr[:end]), running_median(loss[:end]), BANDWIDTH)
+
+
+def _head(loss: np.ndarray) -> tuple[float, float]:
+    """Median and standard deviation (from the MAD) of the first tenth of the losses, at least five of them."""
+    head = loss[: max(5, len(loss) // 10)]
+    head = head[np.isfinite(head)]
+    if not len(head):
+        return math.nan, math.nan
+    middle = float(np.median(head))
+    return middle, 1.4826 * float(np.median(np.abs(head - middle)))
+
+
+def _explosion(loss: np.ndarray) -> int:
+    """Index of the first loss that is not finite, or that begins a stay above ``L0 + max(L0, 6·MAD)``.
+
+    A stay is four of five losses, so that a spike does not end the sweep. The number of losses if there is none.
+    """
+    bad = np.flatnonzero(~np.isfinite(loss))
+    end = int(bad[0]) if len(bad) else len(loss)
+    initial, noise = _head(loss[:end])
+    high = loss[:end] > initial + max(abs(initial), 6 * noise)
+    for step in np.flatnonzero(high):
+        if high[step : step + 5].sum() >= min(4, end - step):
+            return int(step)
+    return end
+
+
+def stability_threshold(lr: np.ndarray, loss: np.ndarray) -> float | None:
+    """The LR at which the loss began to grow, from how fast it grows once it is seen to.
+
+    Growth needs steps to become visible, so the LR at which a loss is seen to explode lies above the threshold. On a
+    quadratic with largest curvature λ, gradient descent with momentum μ multiplies the error per step by −g with
+    ``LR·λ = (g + 1)(g + μ)/g``, and the threshold, g = 1, is ``2(1 + μ)/λ``. So
+
+        threshold / LR = 2 (1 + μ) g / ((g + 1)(g + μ)),
+
+    which falls from ``4g/(g + 1)²`` (μ = 1) to ``2/(g + 1)`` (μ = 0). μ is not known to a sweep: the geometric mean of
+    the two is taken, at most √2 away from either. g is the square root of the ratio of consecutive losses above the
+    floor they rise from; the answer is the median over the steps of the rise.
+
+    (Polyak, "Some methods of speeding up the convergence of iteration methods", 1964; for networks, Cohen et al.,
+    "Gradient Descent on Neural Networks Typically Occurs at the Edge of Stability", 2021.)
+
+    Returns:
+        The threshold, or None where the sweep shows no explosion.
+    """
+    lr, loss = np.asarray(lr, np.float64), np.asarray(loss, np.float64)
+    top = _explosion(loss)
+    if top == 0 or top >= len(loss) - 1 or not np.isfinite(loss[top]):
+        return None
+    low = np.median(np.sort(loss[:top])[: max(5, top // 10)])
+    level = loss[top] ** 0.7 * low**0.3 if low > 0 else 0.3 * low + 0.7 * loss[top]
+    below = np.flatnonzero(loss[:top] <= level)
+    start = int(below[-1]) if len(below) else 0
+    floor = np.median(loss[max(0, start - 6) : start + 1])
+    rise = np.arange(start, min(top + 3, len(loss) - 1))
+    above, after = loss[rise] - floor, loss[rise + 1] - floor
+    rise = rise[(above > abs(floor)) & np.isfinite(after) & (after > 0)]
+    if not len(rise):
+        return float(lr[top])
+    growth = np.sqrt(np.maximum((loss[rise + 1] - floor) / (loss[rise] - floor), 1.0))
+    estimate = lr[rise] * 2 / (growth + 1) * np.sqrt(2 * growth / (growth + 1))
+    return float(np.exp(np.median(np.log(estimate))))
+
+
+def extract_one(lr: np.ndarray, loss: np.ndarray) -> SeedRange:
+    """The LR range of one sweep.
+
+    Args:
+        lr: [steps] increasing, as checked by `check_sweep`.
+        loss: [steps] raw training losses; may hold NaN and infinity.
+    """
+    lr, loss = np.asarray(lr, np.float64), np.asarray(loss, np.float64)
+    check_sweep(np.arange(len(lr)), lr, loss)
+    end = _explosion(loss)
+    truncated = float(lr[end]) if end < len(lr) else None
+    initial, noise = _head(loss[:end])
+    known = {"truncated_at_lr": truncated, "initial_loss": initial if end else None}
+    if len(lr) < LEAST_POINTS:
+        return SeedRange("too_few_points", **known)
+    if end < LEAST_POINTS // 2:
+        return SeedRange("diverged", **known)
+    x, f = smooth(lr, loss)
+    lowest = int(np.argmin(f))
+    known |= {"minimum_loss": float(f[lowest]), "lr": x, "loss": f}
+    descent = initial - f[lowest]
+    needed = max(3 * noise / math.sqrt(max(5, end // 10)), 0.05 * abs(initial))
+    if descent < needed:
+        return SeedRange("no_descent" if truncated is None else "diverged", **known)
+    if truncated is None and f[lowest:].max() - f[lowest] < max(needed, 0.1 * descent):
+        return SeedRange("right_censored", **known)
+    above = np.flatnonzero(f[:lowest] > initial - descent / 2)
+    if not len(above) or above[-1] < max(5, end // 10):
+        return SeedRange("left_censored", **known)
+    low = float(x[above[-1]])
+    high = stability_threshold(lr, loss) or float(x[lowest])
+    high = max(high, low)
+    suggested = min(max(float(x[lowest]) / BACK_OFF, low), high)
+    return SeedRange("ok", low, suggested, high, **known)
+
+
+def interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, float | None]:
+    """Geometric mean with Student's t interval in log10 (shown as × / ÷ `factor`); one value has no interval."""
+    logs = np.log10(np.asarray(values, np.float64))
+    mean = float(logs.mean())
+    if len(logs) < 2:
+        return {"value": 10**mean, "low": None, "high": None, "factor": None}
+    half = float(stats.t.ppf(0.5 + confidence / 2, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs)))
+    half = min(half, 300.0 - abs(mean))  # two seeds a decade apart: the factor stays a finite number
+    return {"value": 10**mean, "low": 10 ** (mean - half), "high": 10 ** (mean + half), "factor": 10**half}
+
+
+def combined_status(statuses: Sequence[str]) -> str:
+    """``ok`` if more than half of the seeds are; else the most frequent other status, in a tie the first in STATUSES."""
+    if 2 * statuses.count("ok") > len(statuses):
+        return "ok"
+    counts = Counter(status for status in statuses if status != "ok")
+    return max(STATUSES[1:], key=lambda status: (counts[status], -STATUSES.index(status)))
+
+
+def extract(sweeps: Sequence[Mapping[str, Any]], *, confidence: float = 0.95) -> dict[str, Any]:
+    """The LR range over the seeds, with the other finders' answers on the same sweeps.
+
+    Args:
+        sweeps: one ``{"seed", "lr", "loss"}`` per seed, arrays [steps].
+        confidence: of the intervals over seeds.
+
+    Returns:
+        ``status``, ``seeds``, ``confidence``, ``lr_min``, ``suggested_lr``, ``lr_max``, ``per_seed`` and ``rules`` of
+        range.json. The numbers are over the seeds whose own status is ``ok``, and null unless the status over all
+        seeds is.
+    """
+    if not sweeps:
+        raise InputError("no sweeps to extract an LR range from")
+    ranges = [extract_one(np.asarray(sweep["lr"]), np.asarray(sweep["loss"])) for sweep in sweeps]
+    status = combined_status([found.status for found in ranges])
+    usable = [found for found in ranges if found.status == "ok"] if status == "ok" else []
+    kept = ("status", *NUMBERS, "initial_loss", "minimum_loss", "truncated_at_lr")
+    return {
+        "status": status,
+        "seeds": [sweep["seed"] for sweep in sweeps],
+        "confidence": confidence,
+        **{
+            name: interval([getattr(found, name) for found in usable], confidence) if usable else None
+            for name in NUMBERS
+        },
+        "per_seed": [
+            {"seed": sweep["seed"]} | {name: getattr(found, name) for name in kept}
+            for sweep, found in zip(sweeps, ranges, strict=True)
+        ],
+        "rules": {name: _rule(name, sweeps, confidence) for name in RULES},
+    }
+
+
+def _rule(name: str, sweeps: Sequence[Mapping[str, Any]], confidence: float) -> dict[str, Any]:
+    """One finder's answers: per seed, and their mean if it has one for every seed."""
+    rule = RULES[name]
+    answers = [
+        rule.function(np.asarray(sweep["lr"], np.float64), np.asarray(sweep["loss"])) for sweep in sweeps
+    ]
+    nothing = {"value": None, "low": None, "high": None, "factor": None}
+    whole = interval(answers, confidence) if None not in answers else nothing
+    return {"title": rule.title, **whole, "per_seed": answers, "note": rule.note}
+
+
+def record(sweeps: Sequence[Mapping[str, Any]], *, confidence: float = 0.95) -> dict[str, Any]:
+    """The content of range.json from the range tests of all seeds, as `records.read_sweep` reads them."""
+    first = sweeps[0]["sweep"]
+    parameters = first["parameters"]
+    for entry in sweeps:
+        columns = entry["columns"]
+        check_sweep(
+            columns["step"],
+            columns["lr"],
+            columns["loss"],
+            file=f"sweep.csv of seed {entry['sweep']['seed']}",
+        )
+    columns = [
+        {"seed": entry["sweep"]["seed"], "lr": entry["columns"]["lr"], "loss": entry["columns"]["loss"]}
+        for entry in sweeps
+    ]
+    return {
+        "study": first["study"],
+        "range_test": first["range_test"],
+        "optimizer": parameters["optimizer"]["name"],
+        "batch_size": parameters["batch_size"],
+        "steps_per_decade": first["steps_per_decade"],
+        **extract(columns, confidence=confidence),
+        "provenance": first["provenance"],
+    }
