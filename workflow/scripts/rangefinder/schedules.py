@@ -1,7 +1,7 @@
 """Learning-rate schedules as pure functions: the LR of every step of a run as one array.
 
-torch's schedulers compute each LR from the one before it, inside the training loop. Here a schedule is a closed
-form of the step's number, so that it can be drawn, tested and recorded without training.
+torch's schedulers compute each LR from the one before it, inside the training loop. Here a schedule is a
+closed form of the step's number, so that it can be drawn, tested and recorded without training.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Schedule:
 
     Attributes:
         lr: float64 [epochs * steps_per_epoch], the LR each step's update is made with.
-        momentum: float64 of the same shape, or None where the schedule leaves momentum alone. For Adam and its
-            kin it is beta1.
+        momentum: float64 of the same shape, or None where the schedule leaves momentum alone. For Adam and
+            its kin it is beta1.
     """
 
     lr: np.ndarray
@@ -178,8 +178,8 @@ def _writeup2(
 
     The LR of epoch e (from 0) rises to base·m in `warmup_epochs` epochs w, and never is the base LR itself:
     base·(1 + (m−1)(e+1)/w) for e < w, then base·m in epoch w. From epoch w+1 on it decays with every step,
-    (base·m − end)(1 − s/(E·n))² + end, where s starts at 2 and the denominator counts all E epochs though only
-    E−w−1 of them decay: so the last LR is (about (w+1)/E squared) well above `end_lr`.
+    (base·m − end)(1 − s/(E·n))² + end, where s starts at 2 and the denominator counts all E epochs though
+    only E−w−1 of them decay: so the last LR is (about (w+1)/E squared) well above `end_lr`.
     """
     step = np.arange(epochs * n)
     epoch = step // n
@@ -267,14 +267,14 @@ def build(
               ``milestones`` and ``gamma``. By default StepLR, MultiStepLR and ExponentialLR change per epoch,
               the others per step. OneCycleLR, CosineAnnealingLR and PolynomialLR span the whole run.
             - ``warmup``: ``{kind: linear | constant, epochs: n | steps: n, factor: f, per: step | epoch}``.
-              Like torch's LinearLR and ConstantLR before a SequentialLR: the LR starts at ``factor`` times the
-              schedule's first LR and rises to it linearly, or stays there, for n epochs or steps; the
+              Like torch's LinearLR and ConstantLR before a SequentialLR: the LR starts at ``factor`` times
+              the schedule's first LR and rises to it linearly, or stays there, for n epochs or steps; the
               schedule proper follows over the remaining steps, its epochs counted from the warm-up's end.
         base_lr: the run's LR. OneCycleLR takes it for ``max_lr`` where that is not given.
         epochs, steps_per_epoch: the run's length.
-        momentum: the optimizer's momentum or beta1; None if it has none. OneCycleLR cycles momentum only where
-            there is one above zero, unless ``cycle_momentum`` is given (torch's turns momentum on even for
-            plain SGD).
+        momentum: the optimizer's momentum or beta1; None if it has none. OneCycleLR cycles momentum only
+            where there is one above zero, unless ``cycle_momentum`` is given (torch's turns momentum on even
+            for plain SGD).
 
     Returns:
         The schedule; a warm-up longer than the run is cut off at its end.

@@ -1,0 +1,168 @@
+"""Layer-wise momentum steps: each tensor's norms, and an update whose factors differ from tensor to tensor.
+
+On a CPU a step is bound by memory: every tensor is taken through its norms and torch's fused SGD kernel
+while it is in the cache. On a GPU it is bound by launches and by waiting for the host: the norms stay on the
+device, and multi-tensor (`_foreach`) operations take all tensors at once.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+# 1 - (1 - x) differs from x by up to this much in float64.
+_ROUNDING = 2.0**-53
+
+
+class Factors(NamedTuple):
+    """Factors of one step ``v ← momentum·v + inner·(g + β·w); w ← w − outer·v``.
+
+    Each is a number, or on a device a 0-dim tensor for all tensors or a 1-dim one [tensors].
+    """
+
+    momentum: Any
+    inner: Any
+    outer: Any
+
+
+class LayerwiseSGD(Optimizer):
+    """Base of the optimizers that are SGD with momentum but for a factor per tensor.
+
+    State: ``momentum_buffer`` (v) of every parameter, zero at the start. Groups must hold ``lr``,
+    ``weight_decay`` (β), ``nesterov``, ``foreach`` (None: by device) and ``adapt`` (whether norms are
+    needed).
+    """
+
+    @abstractmethod
+    def _factors(self, group: dict[str, Any], weight_norm: float | None, grad_norm: float | None) -> Factors:
+        """Factors of one tensor as numbers; the norms are None where the group is not adapted."""
+
+    @abstractmethod
+    def _device_factors(
+        self, group: dict[str, Any], weight_norms: Tensor | None, grad_norms: Tensor | None
+    ) -> Factors:
+        """Factors of all tensors, computed on their device from norms [tensors]."""
+
+    @property
+    def kernel(self) -> str:
+        """How the step is computed: ``fused``, ``foreach`` or ``per-tensor``."""
+        group = self.param_groups[0]
+        if _multi_tensor(group, group["params"]):
+            return "foreach"
+        return "per-tensor" if group["nesterov"] else "fused"
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """Make one step; parameters without a gradient stay as they are."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if params:
+                (self._device_step if _multi_tensor(group, params) else self._host_step)(group, params)
+        return loss
+
+    def _buffer(self, p: Tensor) -> Tensor:
+        state = self.state[p]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+        return state["momentum_buffer"]
+
+    def _host_step(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        decay, nesterov = group["weight_decay"], group["nesterov"]
+        for p in params:
+            weight_norm = grad_norm = None
+            if group["adapt"]:
+                weight_norm, grad_norm = norm(p), norm(p.grad)
+            factors = self._factors(group, weight_norm, grad_norm)
+            _step_one(p, p.grad, self._buffer(p), decay, factors, nesterov=nesterov)
+
+    def _device_step(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        grads, buffers = [p.grad for p in params], [self._buffer(p) for p in params]
+        weight_norms = grad_norms = None
+        if group["adapt"]:
+            weight_norms, grad_norms = norms(params), norms(grads)
+        momentum, inner, outer = self._device_factors(group, weight_norms, grad_norms)
+        decay = group["weight_decay"]
+        gradients = torch._foreach_add(grads, params, alpha=decay) if decay else grads
+        gradients = scaled(gradients, inner)
+        torch._foreach_mul_(buffers, _per_tensor(momentum))
+        torch._foreach_add_(buffers, gradients)
+        steps = buffers
+        if group["nesterov"]:
+            steps = torch._foreach_add(gradients, torch._foreach_mul(buffers, _per_tensor(momentum)))
+        torch._foreach_sub_(params, scaled(steps, outer))
+
+
+def _multi_tensor(group: dict[str, Any], params: list[Tensor]) -> bool:
+    return params[0].device.type != "cpu" if group["foreach"] is None else group["foreach"]
+
+
+def norm(tensor: Tensor) -> float:
+    """Euclidean norm of a tensor in the CPU's memory."""
+    return torch.linalg.vector_norm(tensor, dtype=_norm_dtype(tensor)).item()
+
+
+def norms(tensors: list[Tensor]) -> Tensor:
+    """Euclidean norms [tensors], on their device and without waiting for it."""
+    return torch.stack(torch._foreach_norm(tensors, 2, _norm_dtype(tensors[0])))
+
+
+def _norm_dtype(tensor: Tensor) -> torch.dtype:
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+def _per_tensor(factor: Any) -> Any:
+    """A factor in the form `_foreach` operations take: a 1-dim tensor as a list of 0-dim ones."""
+    return list(factor.unbind()) if isinstance(factor, Tensor) and factor.ndim else factor
+
+
+def scaled(tensors: list[Tensor], factor: Any) -> list[Tensor]:
+    """Each tensor times its factor, as new tensors (for the number 1, the tensors themselves)."""
+    if not isinstance(factor, Tensor) and factor == 1:
+        return tensors
+    return torch._foreach_mul(tensors, _per_tensor(factor))
+
+
+def _step_one(w: Tensor, g: Tensor, v: Tensor, decay: float, factors: Factors, *, nesterov: bool) -> None:
+    momentum, inner, outer = factors
+    if not nesterov and _fits_fused_kernel(w, g, v, inner):
+        # One pass over memory. The kernel knows the inner factor as 1 - dampening.
+        torch._fused_sgd_(
+            [w],
+            [g],
+            [v],
+            weight_decay=decay,
+            momentum=momentum,
+            lr=outer,
+            dampening=1 - inner,
+            nesterov=False,
+            maximize=False,
+            is_first_step=False,
+        )
+        return
+    gradient = g.add(w, alpha=decay) if decay else g
+    v.mul_(momentum).add_(gradient, alpha=inner)
+    if nesterov:
+        w.add_(gradient, alpha=-outer * inner)
+        outer = outer * momentum
+    w.add_(v, alpha=-outer)
+
+
+def _fits_fused_kernel(w: Tensor, g: Tensor, v: Tensor, inner: float) -> bool:
+    """Whether the kernel, which walks plain memory in float64 factors, computes what is meant.
+
+    The inner factor may lose no more to ``1 - (1 - inner)`` than the tensors' own rounding (1e-13 in
+    float64).
+    """
+    tolerance = max(torch.finfo(w.dtype).eps / 2, 1e-13)
+    exact = inner in (0, 1) or abs(inner) * tolerance >= _ROUNDING
+    dense = w.is_contiguous() or (w.ndim == 4 and w.is_contiguous(memory_format=torch.channels_last))
+    return exact and dense and w.stride() == g.stride() == v.stride() and w.dtype == g.dtype
