@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Sequence
 
 import torch
@@ -63,12 +64,16 @@ def lenet_small(input_shape: Shape, classes: int) -> nn.Module:
     )
 
 
+def _check_widths(key: str, widths: object, count: int | None = None) -> None:
+    fits = isinstance(widths, list | tuple) and len(widths) in ([count] if count else range(1, 100))
+    if not fits or any(type(width) is not int or width < 1 for width in widths):
+        allowed = f"a list of {count or 'one or more'} integers from 1"
+        raise InputError("not layer widths", key=f"model.{key}", value=widths, allowed=allowed)
+
+
 def mlp(input_shape: Shape, classes: int, hidden: Sequence[int] = (128,)) -> nn.Module:
     """Fully connected layers of the given widths with ReLU."""
-    if not hidden or any(type(width) is not int or width < 1 for width in hidden):
-        raise InputError(
-            "not layer widths", key="model.hidden", value=hidden, allowed="a list of integers from 1"
-        )
+    _check_widths("hidden", hidden)
     channels, height, width = input_shape
     layers, size = [nn.Flatten()], channels * height * width
     for units in hidden:
@@ -79,8 +84,7 @@ def mlp(input_shape: Shape, classes: int, hidden: Sequence[int] = (128,)) -> nn.
 
 def bn_cnn(input_shape: Shape, classes: int, widths: Sequence[int] = (32, 64, 128)) -> nn.Module:
     """Three 3×3 convolutions with batch normalisation and ReLU, pooled in between, averaged at the end."""
-    if len(widths) != 3 or any(type(width) is not int or width < 1 for width in widths):
-        raise InputError("not channel counts", key="model.widths", value=widths, allowed="3 integers from 1")
+    _check_widths("widths", widths, count=3)
     if min(input_shape[1:]) < 4:
         raise InputError("BNCNN takes images from 4×4", key="model.name", value=tuple(input_shape))
     layers, size = [], input_shape[0]
@@ -154,6 +158,11 @@ def build(spec: dict, input_shape: Shape, classes: int) -> nn.Module:
         raise InputError("too few outputs", key="model.classes", value=outputs, allowed=allowed)
     if name in MODELS:
         function = MODELS[name]
+        known = list(inspect.signature(function).parameters)[2:]
+        for key in arguments:
+            if key not in known:
+                allowed = ["name", "classes", *known]
+                raise InputError(f"unknown argument of {name}", key="model", value=key, allowed=allowed)
     elif is_reference(name):
         function = load_function(name, key="model.name")
     else:
