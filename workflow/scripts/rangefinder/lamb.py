@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from .lars import Parameters, check_numbers
-from .layerwise import norm, norms, scaled
+from .layerwise import multi_tensor, norm, norms, scaled
 
 
 class LAMB(Optimizer):
@@ -81,7 +81,7 @@ class LAMB(Optimizer):
     def kernel(self) -> str:
         """How the step is computed: ``foreach`` or ``per-tensor``."""
         group = self.param_groups[0]
-        return "foreach" if _multi_tensor(group, group["params"]) else "per-tensor"
+        return "foreach" if multi_tensor(group, group["params"]) else "per-tensor"
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
@@ -94,7 +94,7 @@ class LAMB(Optimizer):
             params = [p for p in group["params"] if p.grad is not None]
             if params:
                 group["step"] += 1
-                (self._device_step if _multi_tensor(group, params) else self._host_step)(group, params)
+                (self._device_step if multi_tensor(group, params) else self._host_step)(group, params)
         return loss
 
     def _moments(self, p: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,10 +149,6 @@ class LAMB(Optimizer):
                 ratios = ratios.clamp(max=group["ratio_clip"])
             step = lr * ratios
         torch._foreach_sub_(params, scaled(updates, step))
-
-
-def _multi_tensor(group: dict[str, Any], params: list[Tensor]) -> bool:
-    return params[0].device.type != "cpu" if group["foreach"] is None else group["foreach"]
 
 
 def _corrections(group: dict[str, Any], step: Any) -> tuple[Any, Any]:

@@ -7,6 +7,7 @@ device, and multi-tensor (`_foreach`) operations take all tensors at once.
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -52,7 +53,7 @@ class LayerwiseSGD(Optimizer):
     def kernel(self) -> str:
         """How the step is computed: ``fused``, ``foreach`` or ``per-tensor``."""
         group = self.param_groups[0]
-        if _multi_tensor(group, group["params"]):
+        if multi_tensor(group, group["params"]):
             return "foreach"
         return "per-tensor" if group["nesterov"] else "fused"
 
@@ -66,7 +67,7 @@ class LayerwiseSGD(Optimizer):
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             if params:
-                (self._device_step if _multi_tensor(group, params) else self._host_step)(group, params)
+                (self._device_step if multi_tensor(group, params) else self._host_step)(group, params)
         return loss
 
     def _buffer(self, p: Tensor) -> Tensor:
@@ -101,7 +102,8 @@ class LayerwiseSGD(Optimizer):
         torch._foreach_sub_(params, scaled(steps, outer))
 
 
-def _multi_tensor(group: dict[str, Any], params: list[Tensor]) -> bool:
+def multi_tensor(group: dict[str, Any], params: list[Tensor]) -> bool:
+    """Whether a step takes all tensors at once: as the group's ``foreach`` says, else on all but CPUs."""
     return params[0].device.type != "cpu" if group["foreach"] is None else group["foreach"]
 
 
@@ -125,10 +127,36 @@ def _per_tensor(factor: Any) -> Any:
 
 
 def scaled(tensors: list[Tensor], factor: Any) -> list[Tensor]:
-    """Each tensor times its factor, as new tensors (for the number 1, the tensors themselves)."""
+    """Each tensor times its factor, as new tensors (for the number 1, the tensors themselves).
+
+    `_foreach_mul` launches one kernel per tensor where the factors differ, so the vectors, two thirds of a
+    network's tensors and next to nothing of its elements, are scaled as one tensor.
+    """
     if not isinstance(factor, Tensor) and factor == 1:
         return tensors
-    return torch._foreach_mul(tensors, _per_tensor(factor))
+    if not isinstance(factor, Tensor) or factor.ndim == 0:
+        return torch._foreach_mul(tensors, factor)
+    result: list[Any] = [None] * len(tensors)
+    vectors = tuple(place for place, tensor in enumerate(tensors) if tensor.ndim == 1)
+    if vectors:
+        sizes = tuple(tensors[place].numel() for place in vectors)
+        flat = torch.cat([tensors[place] for place in vectors])
+        flat.mul_(factor.index_select(0, _owners(vectors, sizes, factor.device)))
+        for place, part in zip(vectors, flat.split(sizes), strict=True):
+            result[place] = part
+    others = [place for place, tensor in enumerate(tensors) if tensor.ndim != 1]
+    if others:
+        factors = factor.unbind()
+        multiplied = torch._foreach_mul([tensors[p] for p in others], [factors[p] for p in others])
+        for place, tensor in zip(others, multiplied, strict=True):
+            result[place] = tensor
+    return result
+
+
+@functools.lru_cache(maxsize=16)
+def _owners(places: tuple[int, ...], sizes: tuple[int, ...], device: torch.device) -> Tensor:
+    """For every element of concatenated vectors, the place of the vector it comes from."""
+    return torch.repeat_interleave(torch.tensor(places), torch.tensor(sizes)).to(device)
 
 
 def _step_one(w: Tensor, g: Tensor, v: Tensor, decay: float, factors: Factors, *, nesterov: bool) -> None:

@@ -77,6 +77,8 @@ def build(
     exclusions = {"exclude_from_weight_decay": "weight_decay", "exclude_from_adaptation": "adapt"}
     offered = [key for key, argument in exclusions.items() if argument in signature]
     for key in arguments:
+        if key == "lr":
+            raise InputError("the LR is a setting of the run, not of the optimizer", key="optimizer.lr")
         if key not in settings + offered:
             raise InputError(
                 f"{name} has no such argument", key=f"optimizer.{key}", value=key, allowed=settings + offered
@@ -89,7 +91,7 @@ def build(
     groups = _groups(named, excluded)
     try:
         for group in groups:
-            group["lr"] = _lr_tensor(lr, named[0][1]) if capturable else float(lr)
+            group["lr"] = _lr_tensor(lr, kind, named[0][1]) if capturable else float(lr)
         return kind(groups, **({"lr": group["lr"]} | arguments))
     except (ValueError, TypeError, RuntimeError) as error:
         raise InputError(
@@ -143,12 +145,15 @@ def _make_capturable(name: str, arguments: dict[str, Any], signature: Mapping[st
             for other, kind in OPTIMIZERS.items()
             if {"capturable", "fused"} & set(inspect.signature(kind).parameters)
         ]
-        raise InputError("cannot be captured in a CUDA graph", key="optimizer.name", value=name, allowed=able)
+        what = f"{name} without its fused kernel" if "fused" in signature else name
+        allowed = ", ".join(able)
+        raise InputError("cannot be captured in a CUDA graph", key="optimizer", value=what, allowed=allowed)
 
 
-def _lr_tensor(lr: float, like: torch.Tensor) -> torch.Tensor:
-    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-    return torch.tensor(float(lr), dtype=dtype, device=like.device)
+def _lr_tensor(lr: float, kind: type, like: torch.Tensor) -> torch.Tensor:
+    # torch's own fused kernels read the LR as float32, whatever the parameters are.
+    wide = like.dtype == torch.float64 and kind.__module__.partition(".")[0] != "torch"
+    return torch.tensor(float(lr), dtype=torch.float64 if wide else torch.float32, device=like.device)
 
 
 def _from_user(
