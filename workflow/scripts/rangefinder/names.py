@@ -1,0 +1,103 @@
+"""The names a study may use, known without importing torch (tests hold them against the real thing)."""
+
+from __future__ import annotations
+
+from functools import cache
+
+_ADAM = ("betas", "eps", "weight_decay", "amsgrad", "foreach", "fused", "exclude_from_weight_decay")
+
+# Arguments of each optimizer that a study may set; torch's under torch's names.
+OPTIMIZERS: dict[str, tuple[str, ...]] = {
+    "SGD": (
+        "momentum",
+        "dampening",
+        "weight_decay",
+        "nesterov",
+        "foreach",
+        "fused",
+        "exclude_from_weight_decay",
+    ),
+    "Adam": (*_ADAM, "decoupled_weight_decay"),
+    "AdamW": _ADAM,
+    "NAdam": (
+        "betas",
+        "eps",
+        "weight_decay",
+        "momentum_decay",
+        "decoupled_weight_decay",
+        "foreach",
+        "exclude_from_weight_decay",
+    ),
+    "RAdam": (
+        "betas",
+        "eps",
+        "weight_decay",
+        "decoupled_weight_decay",
+        "foreach",
+        "exclude_from_weight_decay",
+    ),
+    "Adamax": ("betas", "eps", "weight_decay", "foreach", "exclude_from_weight_decay"),
+    "Adagrad": (
+        "lr_decay",
+        "weight_decay",
+        "initial_accumulator_value",
+        "eps",
+        "foreach",
+        "fused",
+        "exclude_from_weight_decay",
+    ),
+    "Adadelta": ("rho", "eps", "weight_decay", "foreach", "exclude_from_weight_decay"),
+    "RMSprop": (
+        "alpha",
+        "eps",
+        "weight_decay",
+        "momentum",
+        "centered",
+        "foreach",
+        "exclude_from_weight_decay",
+    ),
+    "Rprop": ("etas", "step_sizes", "foreach"),
+    "ASGD": ("lambd", "alpha", "t0", "weight_decay", "foreach", "exclude_from_weight_decay"),
+    "LARS": (
+        "momentum",
+        "weight_decay",
+        "trust_coefficient",
+        "eps",
+        "nesterov",
+        "clip",
+        "lr_outside",
+        "exclude_from_adaptation",
+        "exclude_from_weight_decay",
+    ),
+    "LARSWriteUp": ("momentum", "weight_decay", "trust_coefficient", "revision"),
+    "LAMB": ("betas", "eps", "weight_decay", "clip", "exclude_from_adaptation", "exclude_from_weight_decay"),
+}
+
+# Training and test samples where they are known beforehand.
+DATASETS: dict[str, tuple[int, int] | None] = {
+    "digits": (1437, 360),
+    "mnist": (60000, 10000),
+    "fashion-mnist": (60000, 10000),
+    "cifar10": (50000, 10000),
+    "cifar100": (50000, 10000),
+    "npz": None,
+    "imagefolder": None,
+}
+
+# Own arguments of each built-in model.
+MODELS: dict[str, tuple[str, ...]] = {
+    "LeNet5": (),
+    "LeNetSmall": (),
+    "MLP": ("hidden",),
+    "BNCNN": ("widths",),
+    "ResNet18": ("stem",),
+    "ResNet50": ("stem",),
+}
+
+
+@cache
+def is_torchvision_classifier(name: str) -> bool:
+    """Whether torchvision has a classification model of this name (imports torchvision: seconds)."""
+    import torchvision
+
+    return name in torchvision.models.list_models(module=torchvision.models)
