@@ -1,4 +1,4 @@
-"""Orders, augmentation and batches against torch's DataLoader and torchvision's transforms, sample by sample."""
+"""Orders, augmentation and batches against torch's DataLoader and torchvision's transforms."""
 
 import numpy as np
 import pytest
@@ -137,7 +137,7 @@ def test_augmentation_is_torchvisions_crop_and_hflip(padding, flip, channels, ap
 
 
 def test_augmented_batches_are_the_write_ups_transform():
-    """RandomCrop(padding) and flip on the picture, then ToTensor and Normalize: the padding is black, not mean."""
+    """RandomCrop(padding) and flip on the picture, then ToTensor and Normalize: the padding is black."""
     images, labels = make_images(30)
     what = Augmentation.from_spec({"random_crop": 4, "horizontal_flip": True})
     loader = Loader(images, labels, batch_size=7, normalise=(MEAN, STD), augmentation=what, seed=1)

@@ -150,15 +150,15 @@ def test_default_initialisation_leaves_the_model_alone():
         ({}, (1, 32, 32), "unknown model"),
         ({"name": "LeNet5"}, (1, 28, 28), r"takes 32×32 images .*resize: 32"),
         ({"name": "LeNetSmall"}, (1, 3, 8), "from 4×4"),
-        ({"name": "LeNet5", "hidden": [3]}, (1, 32, 32), "unexpected keyword argument 'hidden'"),
+        ({"name": "LeNet5", "hidden": [3]}, (1, 32, 32), r"unknown argument of LeNet5 .*'hidden'"),
         ({"name": "MLP", "hidden": [0]}, (1, 32, 32), "model.hidden: not layer widths"),
         ({"name": "MLP", "hidden": 3}, (1, 32, 32), "model.hidden: not layer widths"),
-        ({"name": "BNCNN", "widths": [3, 4]}, (1, 32, 32), "model.widths: not channel counts"),
+        ({"name": "BNCNN", "widths": [3, 4]}, (1, 32, 32), r"model\.widths: not layer widths .*list of 3"),
         ({"name": "ResNet18", "stem": "mnist"}, (3, 32, 32), "unknown stem"),
         ({"name": "ResNet18", "classes": 9}, (3, 32, 32), "too few outputs"),
         ({"name": "LeNet5", "classes": "ten"}, (1, 32, 32), "too few outputs"),
         ({"name": "resnet18", "depth": 3}, (3, 32, 32), "cannot be built"),
-        ({"name": "alexnet"}, (3, 32, 32), r"AlexNet.* fails on a batch \[2, 3, 32, 32\]|fails on a batch"),
+        ({"name": "alexnet"}, (3, 32, 32), r"fails on a batch \[2, 3, 32, 32\] .*AlexNet"),
         ({"name": "inception_v3", "init_weights": False}, (3, 299, 299), "InceptionOutputs"),
     ],
 )
@@ -268,11 +268,12 @@ def test_checking_changes_nothing():
 
 # --- write-up 1, replayed -------------------------------------------------------------------------
 
-# Training loss of the first 20 steps as published (write-up 1, experiment 4: constant 1e-5; TensorBoard log).
+# Training loss of the first 20 steps as published (write-up 1, experiment 4: constant LR 1e-5).
 PUBLISHED = [
-    2.3021505, 2.3080711, 2.3077645, 2.3015001, 2.3184042, 2.3082514, 2.3068566, 2.3033943, 2.3085549, 2.3058677,
-    2.3182566, 2.3061113, 2.3196046, 2.3124201, 2.308641, 2.310113, 2.3124454, 2.3040981, 2.3036859, 2.3154972,
-]  # fmt: skip
+    *(2.3021505, 2.3080711, 2.3077645, 2.3015001, 2.3184042, 2.3082514, 2.3068566, 2.3033943, 2.3085549),
+    *(2.3058677, 2.3182566, 2.3061113, 2.3196046, 2.3124201, 2.308641, 2.310113, 2.3124454, 2.3040981),
+    *(2.3036859, 2.3154972),
+]
 
 
 @needs_mnist
