@@ -41,7 +41,8 @@ def averaged(loss: np.ndarray, beta: float, *, offset: int = 0, single: bool = F
     """
     number = np.float32 if single else np.float64
     average, smoothed = number(0), np.empty(len(loss), number)
-    keep, take = number(beta), number(1 - beta)
+    keep = number(beta)
+    take = number(1) - keep
     with np.errstate(all="ignore"):
         for step, value in enumerate(loss.astype(number)):
             average = average - (average - value) * take if single else keep * average + take * value
