@@ -228,7 +228,9 @@ def factories(tmp_path):
 
 
 def test_a_factory_of_the_user(factories):
-    model, state = models.seeded_build({"name": f"{factories}:good", "width": 6}, (1, 8, 8), 10, seed=4)
+    model, state = models.seeded_build(
+        {"name": f"{factories}:good", "width": 6, "source_digest": "0"}, (1, 8, 8), 10, seed=4
+    )
     assert [shape for shape, _ in parameters(model)] == [(6, 64), (6,), (10, 6), (10,)]
     torch.manual_seed(4)
     nn.Linear(64, 6), nn.Linear(6, 10)

@@ -151,7 +151,8 @@ def build(spec: dict, input_shape: Shape, classes: int) -> nn.Module:
     Raises:
         InputError: unknown name or argument, or the model cannot be built.
     """
-    arguments = {key: value for key, value in spec.items() if key not in ("name", "classes")}
+    # source_digest only tells apart versions of the user's file.
+    arguments = {key: value for key, value in spec.items() if key not in ("name", "classes", "source_digest")}
     name, outputs = spec.get("name"), spec.get("classes") or classes
     if type(outputs) is not int or outputs < classes:
         allowed = f"{classes} (the data set's classes) or more"
