@@ -75,7 +75,9 @@ class LAMB(Optimizer):
         super().__init__(params, defaults)
         for group in self.param_groups:
             device = group["params"][0].device
-            group.setdefault("step", torch.zeros((), device=device) if group["capturable"] else 0)
+            # float64: β₂ᵗ in float32 is off in the fourth digit of 1 − β₂ᵗ.
+            count = torch.zeros((), dtype=torch.float64, device=device) if group["capturable"] else 0
+            group.setdefault("step", count)
 
     @property
     def kernel(self) -> str:
@@ -127,7 +129,7 @@ class LAMB(Optimizer):
 
     def _device_step(self, group: dict[str, Any], params: list[Tensor]) -> None:
         lr, (beta1, beta2) = group["lr"], group["betas"]
-        first, second = _corrections(group, group["step"])
+        first, second = _corrections(group, group["step"], params[0].dtype)
         grads = [p.grad for p in params]
         moments = [self._moments(p) for p in params]
         ms, vs = [m for m, _ in moments], [v for _, v in moments]
@@ -135,10 +137,14 @@ class LAMB(Optimizer):
         torch._foreach_mul_(vs, beta2)
         torch._foreach_addcmul_(vs, grads, grads, value=1 - beta2)
         updates = torch._foreach_sqrt(vs)
-        torch._foreach_mul_(updates, first / second**0.5)
-        torch._foreach_add_(updates, group["eps"] * first)
+        if group["bias_correction"]:
+            torch._foreach_mul_(updates, second**-0.5)
+        # `_foreach_add_` takes no tensor without reading it, so eps stays a number and 1/(1 − β₁ᵗ) a pass.
+        torch._foreach_add_(updates, group["eps"])
         torch._foreach_reciprocal_(updates)
         torch._foreach_mul_(updates, ms)
+        if group["bias_correction"]:
+            torch._foreach_mul_(updates, 1 / first)
         torch._foreach_add_(updates, params, alpha=group["weight_decay"])
         step = lr
         if group["adapt"]:
@@ -151,9 +157,9 @@ class LAMB(Optimizer):
         torch._foreach_sub_(params, scaled(updates, step))
 
 
-def _corrections(group: dict[str, Any], step: Any) -> tuple[Any, Any]:
-    """The bias corrections 1 − β₁ᵗ and 1 − β₂ᵗ, or 1 and 1."""
+def _corrections(group: dict[str, Any], step: Any, dtype: torch.dtype | None = None) -> tuple[Any, Any]:
+    """The bias corrections 1 − β₁ᵗ and 1 − β₂ᵗ, or 1 and 1; tensors where the step is one."""
     if not group["bias_correction"]:
         return 1.0, 1.0
-    beta1, beta2 = group["betas"]
-    return 1 - beta1**step, 1 - beta2**step
+    first, second = (1 - beta**step for beta in group["betas"])
+    return (first.to(dtype), second.to(dtype)) if isinstance(step, Tensor) else (first, second)

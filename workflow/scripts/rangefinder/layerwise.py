@@ -55,7 +55,7 @@ class LayerwiseSGD(Optimizer):
         group = self.param_groups[0]
         if multi_tensor(group, group["params"]):
             return "foreach"
-        return "per-tensor" if group["nesterov"] else "fused"
+        return "fused" if group["momentum"] and not group["nesterov"] else "per-tensor"
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
@@ -161,7 +161,7 @@ def _owners(places: tuple[int, ...], sizes: tuple[int, ...], device: torch.devic
 
 def _step_one(w: Tensor, g: Tensor, v: Tensor, decay: float, factors: Factors, *, nesterov: bool) -> None:
     momentum, inner, outer = factors
-    if not nesterov and _fits_fused_kernel(w, g, v, inner):
+    if momentum and not nesterov and _fits_fused_kernel(w, g, v, inner):
         # One pass over memory. The kernel knows the inner factor as 1 - dampening.
         torch._fused_sgd_(
             [w],

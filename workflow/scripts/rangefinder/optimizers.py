@@ -206,7 +206,12 @@ def set_momentum(optimizer: torch.optim.Optimizer, value: float) -> None:
     """Set momentum, or beta1, of every group alike.
 
     A CUDA graph that has captured ``step()`` does not follow: these are constants of its kernels.
+
+    Raises:
+        InputError: the optimizer has neither.
     """
+    if momentum(optimizer) is None:
+        raise InputError("has no momentum to set", key="optimizer", value=type(optimizer).__name__)
     for group in optimizer.param_groups:
         if "momentum" in group:
             group["momentum"] = value
