@@ -24,7 +24,9 @@ NUMBERS = ("lr_min", "suggested_lr", "lr_max")
 
 LEAST_POINTS = 20  # fewer steps than this carry no curve
 BANDWIDTH = 0.12  # of the smoother, in decades
-BACK_OFF = 3.0  # suggested_lr = the LR at the minimum divided by this
+LEAST_DESCENT = 0.05  # of the initial loss: less is no descent
+GIVE_BACK = 0.15  # the loss has turned up where it has lost this much of its descent again
+BACK_OFF = 2.5  # suggested_lr is the centre of the basin divided by this
 
 
 @dataclass(frozen=True)
@@ -102,56 +104,67 @@ def _head(loss: np.ndarray) -> tuple[float, float]:
 
 
 def _explosion(loss: np.ndarray) -> int:
-    """Index of the first loss that is not finite, or that begins a stay above ``L0 + max(L0, 6·MAD)``.
+    """Index of the first loss that is not finite, or that begins a stay above ``L0 + max(|L0|, 6·MAD)``.
 
-    A stay is four of five losses, so that a spike does not end the sweep. The number of losses if there is none.
+    Unlike a bound such as L0 + 2, this does not depend on the loss's unit. The number of losses if there is none.
     """
-    bad = np.flatnonzero(~np.isfinite(loss))
-    end = int(bad[0]) if len(bad) else len(loss)
+    end = _finite(loss)
     initial, noise = _head(loss[:end])
-    high = loss[:end] > initial + max(abs(initial), 6 * noise)
-    for step in np.flatnonzero(high):
-        if high[step : step + 5].sum() >= min(4, end - step):
+    stay = _stay(loss[:end], initial + max(abs(initial), 6 * noise), 0)
+    return end if stay is None else stay
+
+
+def _finite(loss: np.ndarray) -> int:
+    """How many losses there are before the first that is not finite."""
+    bad = np.flatnonzero(~np.isfinite(loss))
+    return int(bad[0]) if len(bad) else len(loss)
+
+
+def _stay(loss: np.ndarray, level: float, start: int) -> int | None:
+    """Index from `start` on at which the losses begin to stay above a level: four of five, so no mere spike."""
+    high = loss > level
+    for step in np.flatnonzero(high[start:]) + start:
+        if high[step : step + 5].sum() >= min(4, len(loss) - step):
             return int(step)
-    return end
+    return None
 
 
-def stability_threshold(lr: np.ndarray, loss: np.ndarray) -> float | None:
+def stability_threshold(lr: np.ndarray, loss: np.ndarray, turn: int) -> float:
     """The LR at which the loss began to grow, from how fast it grows once it is seen to.
 
-    Growth needs steps to become visible, so the LR at which a loss is seen to explode lies above the threshold. On a
-    quadratic with largest curvature λ, gradient descent with momentum μ multiplies the error per step by −g with
-    ``LR·λ = (g + 1)(g + μ)/g``, and the threshold, g = 1, is ``2(1 + μ)/λ``. So
+    Growth needs steps to become visible, so the LR at which a loss is seen to have turned up lies above the
+    threshold. On a quadratic with largest curvature λ, gradient descent with momentum μ multiplies the error per
+    step by −g, with ``LR·λ = (g + 1)(g + μ)/g``; at the threshold g = 1 and ``LR = 2(1 + μ)/λ``. So
 
         threshold / LR = 2 (1 + μ) g / ((g + 1)(g + μ)),
 
-    which falls from ``4g/(g + 1)²`` (μ = 1) to ``2/(g + 1)`` (μ = 0). μ is not known to a sweep: the geometric mean of
-    the two is taken, at most √2 away from either. g is the square root of the ratio of consecutive losses above the
-    floor they rise from; the answer is the median over the steps of the rise.
+    which lies between ``2/(g + 1)`` (μ = 0) and ``4g/(g + 1)²`` (μ = 1). A sweep does not know μ: the geometric
+    mean of the two is taken, at most √2 from either. g is the square root of the ratio of consecutive losses, both
+    less the floor they rise from; the answer is the median over the steps around `turn`.
 
-    (Polyak, "Some methods of speeding up the convergence of iteration methods", 1964; for networks, Cohen et al.,
-    "Gradient Descent on Neural Networks Typically Occurs at the Edge of Stability", 2021.)
+    Sources: B. T. Polyak, "Some methods of speeding up the convergence of iteration methods", 1964, for the
+    condition on a quadratic; J. M. Cohen et al., "Gradient Descent on Neural Networks Typically Occurs at the
+    Edge of Stability", ICLR 2021, for networks.
+
+    Args:
+        lr, loss: [steps], all finite.
+        turn: index of the step at which the loss is seen to have turned up.
 
     Returns:
-        The threshold, or None where the sweep shows no explosion.
+        The threshold; the LR at `turn` itself where no growth can be measured.
     """
-    lr, loss = np.asarray(lr, np.float64), np.asarray(loss, np.float64)
-    top = _explosion(loss)
-    if top == 0 or top >= len(loss) - 1 or not np.isfinite(loss[top]):
-        return None
-    low = np.median(np.sort(loss[:top])[: max(5, top // 10)])
-    level = loss[top] ** 0.7 * low**0.3 if low > 0 else 0.3 * low + 0.7 * loss[top]
-    below = np.flatnonzero(loss[:top] <= level)
+    low = float(np.median(np.sort(loss[:turn])[: max(5, turn // 10)]))
+    level = loss[turn] ** 0.7 * low**0.3 if low > 0 else 0.7 * loss[turn] + 0.3 * low
+    below = np.flatnonzero(loss[:turn] <= level)
     start = int(below[-1]) if len(below) else 0
-    floor = np.median(loss[max(0, start - 6) : start + 1])
-    rise = np.arange(start, min(top + 3, len(loss) - 1))
-    above, after = loss[rise] - floor, loss[rise + 1] - floor
-    rise = rise[(above > abs(floor)) & np.isfinite(after) & (after > 0)]
+    above = loss - np.median(loss[max(0, start - 6) : start + 1])
+    rise = np.arange(start, min(turn + 3, len(loss) - 1))
+    rise = rise[(above[rise] > loss[rise] / 2) & (above[rise + 1] > 0)]
     if not len(rise):
-        return float(lr[top])
-    growth = np.sqrt(np.maximum((loss[rise + 1] - floor) / (loss[rise] - floor), 1.0))
-    estimate = lr[rise] * 2 / (growth + 1) * np.sqrt(2 * growth / (growth + 1))
-    return float(np.exp(np.median(np.log(estimate))))
+        return float(lr[turn])
+    growth = np.sqrt(np.maximum(above[rise + 1] / above[rise], 1.0))
+    estimate = np.log(lr[rise]) + np.log(2 / (growth + 1)) + 0.5 * np.log(2 * growth / (growth + 1))
+    return float(np.exp(np.median(estimate)))
 
 
 def extract_one(lr: np.ndarray, loss: np.ndarray) -> SeedRange:
@@ -160,13 +173,19 @@ def extract_one(lr: np.ndarray, loss: np.ndarray) -> SeedRange:
     Args:
         lr: [steps] increasing, as checked by `check_sweep`.
         loss: [steps] raw training losses; may hold NaN and infinity.
+
+    Raises:
+        InputError: as `check_sweep`.
     """
-    lr, loss = np.asarray(lr, np.float64), np.asarray(loss, np.float64)
     check_sweep(np.arange(len(lr)), lr, loss)
-    end = _explosion(loss)
-    truncated = float(lr[end]) if end < len(lr) else None
+    lr, loss = np.asarray(lr, np.float64), np.asarray(loss, np.float64)
+    finite, end = _finite(loss), _explosion(loss)
+    truncated = end < len(lr)
     initial, noise = _head(loss[:end])
-    known = {"truncated_at_lr": truncated, "initial_loss": initial if end else None}
+    known = {
+        "truncated_at_lr": float(lr[end]) if truncated else None,
+        "initial_loss": initial if end else None,
+    }
     if len(lr) < LEAST_POINTS:
         return SeedRange("too_few_points", **known)
     if end < LEAST_POINTS // 2:
@@ -175,19 +194,25 @@ def extract_one(lr: np.ndarray, loss: np.ndarray) -> SeedRange:
     lowest = int(np.argmin(f))
     known |= {"minimum_loss": float(f[lowest]), "lr": x, "loss": f}
     descent = initial - f[lowest]
-    needed = max(3 * noise / math.sqrt(max(5, end // 10)), 0.05 * abs(initial))
-    if descent < needed:
-        return SeedRange("no_descent" if truncated is None else "diverged", **known)
-    if truncated is None and f[lowest:].max() - f[lowest] < max(needed, 0.1 * descent):
+    head = max(5, end // 10)
+    if descent < max(3 * noise / math.sqrt(head), LEAST_DESCENT * abs(initial)):
+        return SeedRange("diverged" if truncated else "no_descent", **known)
+
+    level = f[lowest] + GIVE_BACK * descent
+    risen = np.flatnonzero(f[lowest:] > level)
+    if not len(risen) and not truncated:
         return SeedRange("right_censored", **known)
     above = np.flatnonzero(f[:lowest] > initial - descent / 2)
-    if not len(above) or above[-1] < max(5, end // 10):
+    if not len(above) or above[-1] < head:
         return SeedRange("left_censored", **known)
-    low = float(x[above[-1]])
-    high = stability_threshold(lr, loss) or float(x[lowest])
-    high = max(high, low)
-    suggested = min(max(float(x[lowest]) / BACK_OFF, low), high)
-    return SeedRange("ok", low, suggested, high, **known)
+
+    turn = _stay(loss[:finite], level, lowest)
+    lr_max = float(x[-1]) if turn is None else stability_threshold(lr[:finite], loss[:finite], turn)
+    basin_end = float(x[lowest + risen[0]]) if len(risen) else float(lr[end])
+    lr_min = min(float(x[above[-1]]), lr_max)
+    centre = math.sqrt(min(float(x[lowest]), lr_max) * min(basin_end, lr_max))
+    suggested = min(max(centre / BACK_OFF, lr_min), lr_max)
+    return SeedRange("ok", lr_min, suggested, lr_max, **known)
 
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, float | None]:
