@@ -119,12 +119,6 @@ def test_a_foreign_record_is_refused(folder, change, message):
         records.read_run(folder)
 
 
-def test_a_record_of_other_parameters_is_refused(folder):
-    assert records.read_run(folder, spec={"a": 1})["run"]["run"] == "sgd-none-bs64-seed0"
-    with pytest.raises(InputError, match="spec_digest: record belongs to other parameters"):
-        records.read_run(folder, spec={"a": 2})
-
-
 def test_not_a_number_never_gets_into_json(tmp_path):
     with pytest.raises(ValueError, match="JSON compliant"):
         records.write_json(tmp_path / "x.json", {"a": math.nan})

@@ -136,7 +136,7 @@ def write_run(
 def _validator(name: str):
     import jsonschema
 
-    with open(SCHEMAS / f"{name}.schema.yaml") as file:
+    with open(SCHEMAS / f"{name}-record.schema.yaml") as file:
         return jsonschema.Draft202012Validator(yaml.safe_load(file))
 
 
@@ -149,7 +149,7 @@ def read_json(path: Path | str, schema: str) -> dict[str, Any]:
 
     Args:
         path: the file.
-        schema: one of ``run``, ``machine``, ``sweep``, ``range``, ``dataset``.
+        schema: one of ``run``, ``machine``, ``sweep``, ``range``, ``study``.
 
     Raises:
         InputError: missing, unreadable, truncated, foreign, of another version, or edited by hand.
@@ -242,23 +242,14 @@ def read_csv(path: Path | str, columns: Sequence[str], sha256: str | None = None
     return {name: values[:, index] for index, name in enumerate(columns)}
 
 
-def read_run(
-    folder: Path | str, *, tables: Sequence[str] = ("epochs", "steps"), spec: Mapping | None = None
-) -> dict:
+def read_run(folder: Path | str, *, tables: Sequence[str] = ("epochs", "steps")) -> dict:
     """Read one run: ``{"run": …, "machine": …, "epochs": {column: array}, "steps": {column: array}}``.
 
     Args:
         tables: which tables to read (checked against the digests in run.json).
-        spec: the job the record must belong to; a record of other parameters is refused.
     """
     folder = Path(folder)
     run = read_json(folder / "run.json", "run")
-    if spec is not None and run["spec_digest"] != sha256_text(canonical(spec)):
-        raise InputError(
-            "record belongs to other parameters than the study now has; run the workflow again",
-            file=folder / "run.json",
-            key="spec_digest",
-        )
     result: dict[str, Any] = {"run": run, "machine": read_json(folder / "machine.json", "machine")}
     for name in tables:
         result[name] = read_csv(folder / f"{name}.csv", TABLES[name], run["files"][f"{name}.csv"])

@@ -750,3 +750,18 @@ def resolve(parameters: Mapping[str, Any], lr_range: Mapping[str, Any] | None) -
             schedule[name] = expressions.evaluate(schedule[name], values)
     resolved["schedule"] = schedule
     return resolved
+
+
+def run_table(record: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The run table (runs.csv) of a study's `record`, as columns."""
+    axes = list(dict.fromkeys(axis for run in record["runs"].values() for axis in run["axes"]))
+    columns: dict[str, list[Any]] = {name: [] for name in ("run", "form", "sweeps", *axes, "seed", "epochs")}
+    for name, run in record["runs"].items():
+        columns["run"].append(name)
+        columns["form"].append(run["form"])
+        columns["sweeps"].append(" ".join(run["sweeps"]))
+        for axis in axes:
+            columns[axis].append(run["axes"].get(axis))
+        columns["seed"].append(run["seed"])
+        columns["epochs"].append(run["epochs"])
+    return columns

@@ -1,0 +1,33 @@
+"""From run records to tables."""
+
+TABLES = ["accuracy", "time", "differences", "largest_batch", "lr_ranges", "finders", "runs"]
+
+
+rule resolve_study:
+    output:
+        study=f"{RESULTS}/{{study}}/study.json",
+        runs=f"{RESULTS}/{{study}}/runs.csv",
+    params:
+        digest=lambda wildcards: study_of(wildcards.study).digest,
+        file=lambda wildcards: str(STUDY_FILES[FOLDERS[wildcards.study]]),
+    log:
+        f"{RESULTS}/{{study}}/logs/resolve_study.log",
+    conda:
+        "../envs/report.yaml"
+    script:
+        "../workflow/scripts/resolve_study.py"
+
+
+rule aggregate:
+    input:
+        study=f"{RESULTS}/{{study}}/study.json",
+        ranges=range_files,
+        runs=run_files,
+    output:
+        tables=[f"{RESULTS}/{{study}}/tables/{name}.csv" for name in TABLES],
+    log:
+        f"{RESULTS}/{{study}}/logs/aggregate.log",
+    conda:
+        "../envs/report.yaml"
+    script:
+        "../workflow/scripts/aggregate.py"

@@ -1,0 +1,44 @@
+"""From records to figures and the report."""
+
+TEMPLATES = [
+    workflow.source_path(f"../report/{name}") for name in ("report.html.j2", "report.md.j2", "style.css", "table.js")
+]
+
+
+rule draw_figures:
+    input:
+        study=f"{RESULTS}/{{study}}/study.json",
+        ranges=range_files,
+        runs=run_files,
+    output:
+        figures=report(
+            directory(f"{RESULTS}/{{study}}/figures"),
+            patterns=["{name}.svg"],
+            category="{study}",
+            labels={"figure": "{name}"},
+        ),
+    log:
+        f"{RESULTS}/{{study}}/logs/draw_figures.log",
+    conda:
+        "../envs/report.yaml"
+    script:
+        "../workflow/scripts/draw_figures.py"
+
+
+rule write_report:
+    input:
+        study=f"{RESULTS}/{{study}}/study.json",
+        ranges=range_files,
+        runs=run_files,
+        figures=f"{RESULTS}/{{study}}/figures",
+        tables=rules.aggregate.output.tables,
+        templates=TEMPLATES,
+    output:
+        html=report(f"{RESULTS}/{{study}}/report.html", category="{study}", labels={"figure": "report"}),
+        markdown=f"{RESULTS}/{{study}}/report.md",
+    log:
+        f"{RESULTS}/{{study}}/logs/write_report.log",
+    conda:
+        "../envs/report.yaml"
+    script:
+        "../workflow/scripts/write_report.py"

@@ -1,0 +1,13 @@
+"""Make the tables of a study from its records."""
+
+from pathlib import Path
+
+from job import job
+
+with job(snakemake):  # noqa: F821
+    from rangefinder import collection, records
+
+    study = collection.collect(snakemake.input.study, snakemake.input.ranges, snakemake.input.runs)  # noqa: F821
+    tables = study.tables()
+    for file in snakemake.output.tables:  # noqa: F821
+        records.write_text(file, tables[Path(file).stem])

@@ -1,0 +1,154 @@
+"""A study's records gathered from disk, for tables, figures and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from . import cells, lr_range, records, tables
+from .errors import InputError
+
+
+@dataclass
+class Collection:
+    """A study with the records that exist of it."""
+
+    study: dict[str, Any]
+    ranges: list[dict[str, Any]]
+    sweeps: dict[str, list[dict[str, Any]]]
+    runs: list[dict[str, Any]]
+
+    @cached_property
+    def cells(self) -> list[cells.Cell]:
+        """The runs by cell."""
+        return cells.group(self.study, self.runs)
+
+    def tables(self) -> dict[str, str]:
+        """CSV text of every table by name."""
+        frames = {
+            "accuracy": tables.accuracy(self.cells),
+            "time": tables.time(self.cells),
+            "differences": tables.differences(self.cells),
+            "largest_batch": tables.largest_batch(self.cells),
+            "lr_ranges": tables.lr_ranges(self.ranges),
+            "finders": tables.finders(self.ranges),
+            "runs": tables.runs(self.study, self.runs),
+        }
+        return {name: tables.csv(frame) for name, frame in frames.items()}
+
+    def figures(self) -> dict[str, str]:
+        """SVG text of every figure that there is something to draw for, by file name."""
+        from . import figures
+
+        drawn = {
+            f"range-{entry['range_test']}.svg": figures.range_test(
+                entry, self.sweeps[entry["range_test"]], lr_range.smooth
+            )
+            for entry in self.ranges
+        }
+        drawn |= {
+            "schedules.svg": figures.lr_schedules(self.cells),
+            "loss.svg": figures.loss_curves(self.cells),
+            "accuracy.svg": figures.accuracy_curves(self.cells),
+            "batch-size.svg": figures.batch_size(self.cells),
+        }
+        return {name: text for name, text in drawn.items() if text is not None}
+
+    def report(self, figures: Path, templates: Path) -> dict[str, str]:
+        """The Markdown (``md``) and HTML (``html``) report.
+
+        Args:
+            figures: folder of the figures.
+            templates: folder of the templates.
+        """
+        from . import report
+
+        texts = {path.name: path.read_text() for path in sorted(figures.glob("*.svg"))}
+        described = [entry for entry in describe(self.ranges) if entry["file"] in texts]
+        context = report.context(self.study, self.cells, self.runs, self.ranges, described)
+        return {
+            "md": report.render_markdown(context, templates),
+            "html": report.render_html(context, texts, templates),
+        }
+
+
+def describe(ranges: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """Title, caption and section of every figure, in the order of the report."""
+    entries = [
+        {
+            "file": f"range-{entry['range_test']}.svg",
+            "title": f"LR range test {entry['range_test']}",
+            "caption": (
+                "Raw training loss of every seed (dots), smoothed without lag (lines), the usable range (band), the "
+                "suggested learning rate with its interval (upright line), and the answers of other finders (marks "
+                "at the bottom)."
+            ),
+            "section": "range",
+        }
+        for entry in ranges
+    ]
+    return [
+        *entries,
+        {
+            "file": "schedules.svg",
+            "title": "Learning rate of every step",
+            "caption": "The learning rate each step was made with, one run per schedule.",
+            "section": "schedules",
+        },
+        {
+            "file": "loss.svg",
+            "title": "Loss by epoch",
+            "caption": "Test loss, mean over seeds with a band from the lowest to the highest; training loss dotted.",
+            "section": "curves",
+        },
+        {
+            "file": "accuracy.svg",
+            "title": "Accuracy by epoch",
+            "caption": "Test accuracy, mean over seeds with a band from the lowest to the highest; training accuracy dotted.",
+            "section": "curves",
+        },
+        {
+            "file": "batch-size.svg",
+            "title": "Accuracy and time against batch size",
+            "caption": "Final test accuracy with the 95 % interval over seeds, and seconds of training.",
+            "section": "batch",
+        },
+    ]
+
+
+def collect(
+    study: Path | str, ranges: Iterable[Path | str], runs: Iterable[Path | str], *, curves: bool = False
+) -> Collection:
+    """Read and check a study's records.
+
+    Args:
+        study: study.json.
+        ranges: range.json files.
+        runs: run.json files.
+        curves: whether steps.csv of the runs and the sweeps are wanted too (figures need them).
+
+    Raises:
+        InputError: a record is damaged, foreign, edited, or of other parameters than the study now has.
+    """
+    content = records.read_json(study, "study")
+    entries = [records.read_json(file, "range") for file in ranges]
+    sweeps = {}
+    for file, entry in zip(ranges, entries, strict=True):
+        folders = [Path(file).parent / f"seed{seed}" for seed in entry["seeds"]] if curves else []
+        sweeps[entry["range_test"]] = [records.read_sweep(folder) for folder in folders]
+    found = []
+    for file in runs:
+        wanted = ("epochs", "steps") if curves else ("epochs",)
+        run = records.read_run(Path(file).parent, tables=wanted)
+        name = run["run"]["run"]
+        if name not in content["runs"] or name != Path(file).parent.name:
+            raise InputError("record of a run that the study does not plan", file=file, key="run", value=name)
+        if run["run"]["spec_digest"] != content["runs"][name]["spec_digest"]:
+            raise InputError(
+                "record belongs to other parameters than the study now has; run the workflow again", file=file
+            )
+        found.append(run)
+    return Collection(content, entries, sweeps, found)

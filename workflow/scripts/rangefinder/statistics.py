@@ -1,0 +1,82 @@
+"""Means, intervals, paired comparisons, and the verdict against a published number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its confidence interval; `low` and `high` are None with fewer than two values."""
+
+    n: int
+    mean: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def half(self) -> float | None:
+        """Half the interval's width."""
+        return None if self.high is None else self.high - self.mean
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Mean and Student's t interval: mean ± t(1 − α/2, n − 1) · s / √n, s with n − 1 in its denominator.
+
+    Source: Student, "The Probable Error of a Mean", Biometrika 6 (1908).
+    """
+    array = np.asarray([value for value in values if value is not None], dtype=np.float64)
+    if len(array) == 0:
+        return Interval(0, None, None, None)
+    mean = float(array.mean())
+    if len(array) == 1:
+        return Interval(1, mean, None, None)
+    half = float(
+        stats.t.ppf((1 + confidence) / 2, len(array) - 1) * array.std(ddof=1) / math.sqrt(len(array))
+    )
+    return Interval(len(array), mean, mean - half, mean + half)
+
+
+def paired_difference(
+    ours: Mapping[int, float], theirs: Mapping[int, float], confidence: float = 0.95
+) -> Interval:
+    """Mean difference over the seeds that both have, with its t interval.
+
+    Runs of the same seed share initial weights and sample order, which their difference cancels.
+    """
+    seeds = sorted(set(ours) & set(theirs))
+    return mean_interval([ours[seed] - theirs[seed] for seed in seeds], confidence)
+
+
+def is_real(difference: Interval) -> bool | None:
+    """Whether an interval of differences leaves out zero; None where there is no interval."""
+    if difference.low is None:
+        return None
+    return difference.low > 0 or difference.high < 0
+
+
+# A single run has no interval; its score on a test set still has a sampling error, here two standard errors of a
+# share of 10,000 images at 99 % correct.
+SINGLE_RUN_TOLERANCE = 0.002
+
+
+def verdict(values: Sequence[float], published: float, *, tolerance: float = SINGLE_RUN_TOLERANCE) -> str:
+    """How our runs compare with a published accuracy (both fractions).
+
+    Returns:
+        ``reproduced`` if the published value lies within the 95 % interval over our seeds, widened to `tolerance`
+        on both sides where that is more; ``better`` or ``worse`` if ours lies above or below it;
+        ``not run`` without a value of ours.
+    """
+    interval = mean_interval(values)
+    if interval.n == 0:
+        return "not run"
+    half = max(interval.half or 0.0, tolerance)
+    if abs(interval.mean - published) <= half:
+        return "reproduced"
+    return "better" if interval.mean > published else "worse"
