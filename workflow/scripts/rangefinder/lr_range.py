@@ -210,8 +210,8 @@ def extract_one(lr: np.ndarray, loss: np.ndarray) -> SeedRange:
     lr_max = float(x[-1]) if turn is None else stability_threshold(lr[:finite], loss[:finite], turn)
     basin_end = float(x[lowest + risen[0]]) if len(risen) else float(lr[end])
     lr_min = min(float(x[above[-1]]), lr_max)
-    centre = math.sqrt(min(float(x[lowest]), lr_max) * min(basin_end, lr_max))
-    suggested = min(max(centre / BACK_OFF, lr_min), lr_max)
+    centre = min(math.sqrt(float(x[lowest]) * basin_end), lr_max)
+    suggested = max(centre / BACK_OFF, lr_min)
     return SeedRange("ok", lr_min, suggested, lr_max, **known)
 
 
