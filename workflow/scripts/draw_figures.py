@@ -7,7 +7,7 @@ from job import job
 with job(snakemake):  # noqa: F821
     from rangefinder import collection, records
 
-    study = collection.collect(  # noqa: F821
+    study = collection.collect(
         snakemake.input.study,  # noqa: F821
         snakemake.input.ranges,  # noqa: F821
         snakemake.input.runs,  # noqa: F821

@@ -70,17 +70,18 @@ def group(study: Mapping[str, Any], runs: Iterable[Mapping[str, Any]]) -> list[C
     """
     records = {run["run"]["run"]: run for run in runs}
     cells: dict[str, Cell] = {}
-    for name, entry in study["runs"].items():
+    for entry in study["runs"]:
+        name = entry["run"]
         key = json.dumps([entry["form"], entry["axes"]], sort_keys=True)
         if key not in cells:
-            cells[key] = Cell(entry["form"], entry["axes"], entry["sweeps"])
+            cells[key] = Cell(entry["form"], dict(entry["axes"]), entry["sweeps"])
         cell = cells[key]
         cell.expected.append(entry["seed"])
         cell.ids[entry["seed"]] = name
         if name in records:
             cell.runs[entry["seed"]] = records[name]
     order = {json.dumps(FORMS[i]): i for i in range(len(FORMS))}
-    names = {kind: list(study[f"{kind}s"]) for kind in ("optimizer", "schedule")}
+    names = {kind: study[f"{kind}s"] for kind in ("optimizer", "schedule")}
     positions = {key: position for position, key in enumerate(cells)}
     return [
         cells[key]

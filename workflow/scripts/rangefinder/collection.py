@@ -107,7 +107,7 @@ def describe(ranges: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
         {
             "file": "accuracy.svg",
             "title": "Accuracy by epoch",
-            "caption": "Test accuracy, mean over seeds with a band from the lowest to the highest; training accuracy dotted.",
+            "caption": "Test accuracy, mean over seeds with a band from lowest to highest; training accuracy dotted.",
             "section": "curves",
         },
         {
@@ -139,14 +139,15 @@ def collect(
     for file, entry in zip(ranges, entries, strict=True):
         folders = [Path(file).parent / f"seed{seed}" for seed in entry["seeds"]] if curves else []
         sweeps[entry["range_test"]] = [records.read_sweep(folder) for folder in folders]
+    planned = {entry["run"]: entry["spec_digest"] for entry in content["runs"]}
     found = []
     for file in runs:
         wanted = ("epochs", "steps") if curves else ("epochs",)
         run = records.read_run(Path(file).parent, tables=wanted)
         name = run["run"]["run"]
-        if name not in content["runs"] or name != Path(file).parent.name:
+        if name not in planned or name != Path(file).parent.name:
             raise InputError("record of a run that the study does not plan", file=file, key="run", value=name)
-        if run["run"]["spec_digest"] != content["runs"][name]["spec_digest"]:
+        if run["run"]["spec_digest"] != planned[name]:
             raise InputError(
                 "record belongs to other parameters than the study now has; run the workflow again", file=file
             )

@@ -17,7 +17,8 @@ from .cells import Cell
 from .statistics import mean_interval
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 STYLE = Path(__file__).with_name("matplotlibrc")
 # Okabe and Ito's palette: told apart by readers with any colour vision; line styles tell them apart in grey.
@@ -67,7 +68,7 @@ def _styled(draw: Callable[..., plt.Figure | None]) -> Callable[..., str | None]
 
 
 def decimated(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """A curve with at most `most` points for drawing: the lowest and highest of each stretch, so that no spike is lost."""
+    """At most `most` points of a curve for drawing: lowest and highest of each stretch, so no spike is lost."""
     if len(x) <= most:
         return x, y
     keep = {0, len(x) - 1}
@@ -93,7 +94,7 @@ def range_test(
     sweeps: Sequence[Mapping[str, Any]],
     smooth: Callable[[np.ndarray, np.ndarray], tuple],
 ) -> plt.Figure:
-    """Raw points of every seed, smoothed curves, the range as a band, the suggestion with interval, other rules as marks.
+    """Raw points of every seed, smoothed curves, the range as a band, the suggestion, other rules as marks.
 
     Args:
         entry: content of range.json.
@@ -135,10 +136,16 @@ def range_test(
             axes.axvspan(suggested["low"], suggested["high"], color=INK, alpha=0.10, linewidth=0)
     marks = [(name, rule["value"]) for name, rule in entry["rules"].items() if rule.get("value")]
     for index, (name, value) in enumerate(sorted(marks, key=lambda mark: mark[1])):
+        shape = {
+            "marker": MARKERS[index % len(MARKERS)],
+            "markersize": 5,
+            "fillstyle": "none",
+            "linestyle": "",
+        }
+        height, across = 0.03 + 0.045 * (index % 2), axes.get_xaxis_transform()
         axes.plot(
-            value, 0.03 + 0.045 * (index % 2), transform=axes.get_xaxis_transform(), marker=MARKERS[index % len(MARKERS)],
-            markersize=5, color=INK, fillstyle="none", linestyle="", clip_on=False, label=f"{name} {value:.2g}",
-        )  # fmt: skip
+            value, height, transform=across, color=INK, clip_on=False, label=f"{name} {value:.2g}", **shape
+        )
     axes.set_xlabel("learning rate")
     axes.set_ylabel("training loss")
     axes.set_title(f"{entry['range_test']}: {entry['status'].replace('_', ' ')}")
@@ -150,7 +157,7 @@ def range_test(
 
 
 def panels(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """Cells drawn together: those that differ in the schedule alone. Groups of one are left out if there are larger ones."""
+    """Cells drawn together: those that differ in the schedule alone; groups of one only if all are."""
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         others = [
@@ -185,7 +192,7 @@ def _legend(figure: plt.Figure, axes: Sequence[plt.Axes]) -> None:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     figure.tight_layout()
-    figure.legend(entries.values(), entries.keys(), loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4)
+    figure.legend(entries.values(), entries.keys(), loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=5)
 
 
 @_styled
@@ -256,6 +263,7 @@ def _curves(
                 name = cell.axes["schedule"] + suffix
                 _curve(axes, cell, column, positions[cell.axes["schedule"]], name, faint=faint)
         axes.set(title=title, xlabel="epoch", ylabel=ylabel, yscale=scale)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure, flat)
     return figure
 

@@ -248,7 +248,8 @@ def summary(
                 key=lambda cell: mean_interval(list(cell.values("final_test_accuracy").values())).mean,
             )
             score = mean_interval(list(best.values("final_test_accuracy").values()))
-            text = f"{best.axes['schedule']} at batch {best.axes['batch_size']}, LR {formats.learning_rate(best.learning_rate())}: "
+            rate = formats.learning_rate(best.learning_rate())
+            text = f"{best.axes['schedule']} at batch {best.axes['batch_size']}, LR {rate}: "
             text += f"{formats.percent_interval(score)} % final test accuracy"
             rivals = _rivals(frames["differences"], best)
             if rivals is not None:
@@ -263,7 +264,10 @@ def summary(
         topic = f"Largest batch, {row['optimizer']} with {row['schedule']}" + (
             f" ({row['form']})" if row["form"] else ""
         )
-        text = f"{row['largest_batch']} of {row['of']} holds the accuracy of batch {row['baseline_batch']} ({formats.percent(row['baseline'])} %) within one point"
+        text = (
+            f"{row['largest_batch']} of {row['of']} holds the accuracy of batch {row['baseline_batch']} "
+            f"({formats.percent(row['baseline'])} %) within one point"
+        )
         sentences.append({"topic": topic, "text": text})
     return sentences
 
@@ -392,7 +396,8 @@ def context(
         "finders": tables.finders(ranges),
         "runs": tables.runs(study, runs),
     }
-    missing = [name for name in study["runs"] if name not in {run["run"]["run"] for run in runs}]
+    finished = {run["run"]["run"] for run in runs}
+    missing = [entry["run"] for entry in study["runs"] if entry["run"] not in finished]
     diverged = [run["run"] for run in runs if run["run"]["status"] == "diverged"]
     return {
         "study": study,

@@ -115,35 +115,32 @@ class Study:
         return folder(self.name, self.trial)
 
     def record(self) -> dict[str, Any]:
-        """The content of study.json: what reports need to know of the study."""
+        """The content of study.json: what reports need to know of the study, in the order of its file."""
+        keys = ("title", "description", "notes", "published")
         return {
             "name": self.name,
             "folder": self.folder,
             "trial": self.trial,
-            **{
-                key: self.content[key]
-                for key in ("title", "description", "notes", "published", "schedules", "optimizers")
-            },
-            "sweeps": {
-                name: {"title": sweep.get("title", ""), "form": sweep.get("form")}
+            **{key: self.content[key] for key in keys},
+            "optimizers": list(self.content["optimizers"]),
+            "schedules": list(self.content["schedules"]),
+            "sweeps": [
+                {"name": name, "title": sweep.get("title", ""), "form": sweep.get("form")}
                 for name, sweep in self.content["sweeps"].items()
-            },
-            "range_tests": {
-                name: {"optimizer": test.optimizer, "seeds": list(test.seeds)}
-                for name, test in self.range_tests.items()
-            },
-            "runs": {
-                run.id: {
+            ],
+            "runs": [
+                {
+                    "run": run.id,
                     "form": run.form,
                     "sweeps": list(run.sweeps),
-                    "axes": run.axes,
+                    "axes": [[axis, value] for axis, value in run.axes.items()],
                     "seed": run.seed,
                     "range_test": run.range_test,
                     "epochs": run.parameters["epochs"],
                     "spec_digest": digest(run.spec),
                 }
                 for run in self.runs.values()
-            },
+            ],
         }
 
     @cached_property
@@ -174,9 +171,15 @@ def load_config(given: Mapping[str, Any], file: str = "config/config.yaml") -> d
     given = dict(given)
     if isinstance(given.get("studies"), str):
         given["studies"] = [given["studies"]]
-    for key in ("trial",):
-        if isinstance(given.get(key), str):
+    for key, entry in validation.schema("config")["properties"].items():
+        # Snakemake hands over `true` and `{epochs: 2}` of the command line as text.
+        if isinstance(given.get(key), str) and "string" not in entry.get("type", "null"):
             given[key] = validation.parse_yaml(given[key], file)
+        elif isinstance(given.get(key), Mapping):
+            given[key] = {
+                name: validation.parse_yaml(value, file) if isinstance(value, str) else value
+                for name, value in given[key].items()
+            }
     validation.check(given, "config", file)
     config = validation.defaults("config") | given
     for key in ("results", "studies_dir", "data_dir"):
@@ -754,14 +757,10 @@ def resolve(parameters: Mapping[str, Any], lr_range: Mapping[str, Any] | None) -
 
 def run_table(record: Mapping[str, Any]) -> dict[str, list[Any]]:
     """The run table (runs.csv) of a study's `record`, as columns."""
-    axes = list(dict.fromkeys(axis for run in record["runs"].values() for axis in run["axes"]))
+    axes = list(dict.fromkeys(axis for run in record["runs"] for axis, _ in run["axes"]))
     columns: dict[str, list[Any]] = {name: [] for name in ("run", "form", "sweeps", *axes, "seed", "epochs")}
-    for name, run in record["runs"].items():
-        columns["run"].append(name)
-        columns["form"].append(run["form"])
-        columns["sweeps"].append(" ".join(run["sweeps"]))
-        for axis in axes:
-            columns[axis].append(run["axes"].get(axis))
-        columns["seed"].append(run["seed"])
-        columns["epochs"].append(run["epochs"])
+    for run in record["runs"]:
+        values = dict(run["axes"]) | {key: run[key] for key in ("run", "form", "seed", "epochs")}
+        for name, column in columns.items():
+            column.append(" ".join(run["sweeps"]) if name == "sweeps" else values.get(name))
     return columns

@@ -15,7 +15,7 @@ from .statistics import Interval, is_real, mean_interval, paired_difference
 METRICS = {
     "final_test_accuracy": "after the last epoch, on the test set",
     "test_accuracy_at_best_validation": "on the test set, at the epoch that is best on the validation split",
-    "best_test_accuracy": "highest on the test set over all epochs (chosen on the test set, as write-ups do: overstates)",
+    "best_test_accuracy": "as the highest on the test set over all epochs (chosen on the test set, which overstates)",
 }
 
 
@@ -237,7 +237,8 @@ def runs(study: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> pd.D
     """One row per planned run: status and results; a run without a record says "missing"."""
     known = {record["run"]["run"]: record for record in records}
     rows = []
-    for name, entry in study["runs"].items():
+    for entry in study["runs"]:
+        name = entry["run"]
         record = known.get(name)
         row: dict[str, Any] = {"run": name, "form": entry["form"] or "", "seed": entry["seed"]}
         row["status"] = record["run"]["status"] if record else "missing"

@@ -64,7 +64,7 @@ def parse_yaml(text: str | bytes, file: object) -> Any:
         InputError: not YAML, a duplicate key, or a tag that would make anything but plain values.
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""

@@ -1,0 +1,215 @@
+"""The whole chain, run by Snakemake on a small real study."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+
+import pytest
+from conftest import ROOT, Workplace
+from rangefinder import records, study
+
+REPORTING = ["aggregate", "all", "draw_figures", "write_report"]
+RUNS = [
+    f"sgd-{kind}-seed{seed}" for kind in ("none-bs50", "none-bs50-lr0.1", "onecycle-bs50") for seed in (0, 1)
+]
+
+
+def digests(folder):
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    }
+
+
+def test_every_stage_leaves_what_it_should(finished):
+    folder = finished.folder / "results/small"
+    assert sorted(path.name for path in (folder / "runs").iterdir()) == sorted(RUNS)
+    for run in RUNS:
+        record = records.read_run(folder / "runs" / run)
+        assert record["run"]["status"] == "completed"
+        assert len(record["epochs"]["epoch"]) == 2 and len(record["steps"]["step"]) == 12
+    entry = records.read_json(folder / "lr_range/sgd/range.json", "range")
+    suggested = records.read_run(folder / "runs/sgd-none-bs50-seed0")["run"]["lr"]
+    assert suggested == {
+        "expression": "suggested",
+        "value": entry["suggested_lr"]["value"],
+        "range_test": "sgd",
+        "range_status": entry["status"],
+    }
+    html = (folder / "report.html").read_text()
+    for text in ("A small study", "LR range, sgd", "onecycle", "Provenance", "<svg"):
+        assert text in html
+    assert "This is a trial" not in html
+    assert not (folder / "checkpoints").exists()
+    assert [path for path in folder.rglob(".*") if path.name != ".snakemake_timestamp"] == []
+
+
+def test_nothing_is_left_to_do(finished):
+    assert "Nothing to be done" in finished.snakemake("-n")
+
+
+def test_rebuilding_the_report_gives_the_same_bytes_anywhere(copy, finished):
+    folder = copy.folder / "results/small"
+    before = digests(folder)
+    for name in ("figures", "tables"):
+        shutil.rmtree(folder / name)
+    (folder / "report.html").unlink()
+    (folder / "report.md").unlink()
+    shutil.rmtree(copy.folder / ".snakemake")
+    copy.snakemake(TZ="Pacific/Kiritimati", LC_ALL="C", LANG="tr_TR.UTF-8", PYTHONHASHSEED="77")
+    after = digests(folder)
+    different = {name for name in before | after if before.get(name) != after.get(name)}
+    assert {name for name in different if not name.startswith("logs/")} == set()
+
+
+def test_a_changed_value_trains_again_what_it_concerns_and_no_more(copy):
+    copy.edit("onecycle: {name: OneCycleLR}", "onecycle: {name: OneCycleLR, pct_start: 0.4}")
+    concerned = [f"train {run}" for run in RUNS if "onecycle" in run]
+    assert copy.planned() == sorted([*REPORTING, "resolve_study", *concerned])
+
+
+def test_a_changed_range_test_trains_again_what_reads_it(copy):
+    copy.edit("steps_per_decade: 20", "steps_per_decade: 21")
+    concerned = [f"train {run}" for run in RUNS if "lr0.1" not in run]
+    sweeps = ["range_test sgd seed=0", "range_test sgd seed=1"]
+    assert [job for job in copy.planned() if job not in (*REPORTING, "resolve_study")] == sorted(
+        ["extract_lr_range sgd", *sweeps, *concerned]
+    )
+
+
+def test_a_new_seed_trains_only_that_seed(copy):
+    copy.edit("seeds: [0, 1]", "seeds: [0, 1, 2]")
+    jobs = [job for job in copy.planned() if job.startswith("train")]
+    assert "train sgd-none-bs50-lr0.1-seed2" in jobs
+    # The range is extracted anew from three seeds, so what reads it follows.
+    assert "train sgd-none-bs50-lr0.1-seed0" not in jobs
+
+
+def test_a_sweep_that_shares_finished_runs_does_not_train_them_again(copy):
+    copy.edit("sweeps:\n", "sweeps:\n  again:\n    grid: {optimizer: [sgd], schedule: [none]}\n")
+    assert copy.planned() == sorted([*REPORTING, "resolve_study"])
+
+
+def test_words_change_only_the_report(copy):
+    copy.edit("title: A small study", "title: Another title")
+    assert copy.planned() == sorted([*REPORTING, "resolve_study"])
+
+
+def test_touching_a_script_runs_nothing(copy):
+    script = ROOT / "workflow/scripts/train.py"
+    status = script.stat()
+    script.touch()
+    try:
+        assert "Nothing to be done" in copy.snakemake("-n")
+    finally:
+        os.utime(script, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_an_edited_record_is_refused_by_name(copy):
+    path = copy.folder / f"results/small/runs/{RUNS[0]}/run.json"
+    path.write_text(path.read_text().replace('"final_test_accuracy": 0.', '"final_test_accuracy": 0.9'))
+    output = copy.snakemake(code=1)
+    assert f"runs/{RUNS[0]}/run.json: checksum: record was changed after it was written" in output
+
+
+def test_a_partial_report_names_what_is_missing(copy):
+    shutil.rmtree(copy.folder / f"results/small/runs/{RUNS[0]}")
+    copy.snakemake("--config", "partial=true")
+    text = (copy.folder / "results/small/report.md").read_text()
+    assert "**Not complete**: 1 of 6 runs have no record" in text
+    assert RUNS[0] in text.replace("\\_", "_")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "config/studies").glob("*.yaml")))
+def test_every_study_is_a_target_that_can_be_planned(tmp_path, name):
+    place = Workplace.make(tmp_path)
+    studies = ROOT / "config/studies"
+    output = place.snakemake(name, "-n", "--config", f"studies_dir={studies}", "studies=digits")
+    counts = dict(re.findall(r"^(\S+) +(\d+)$", output, re.MULTILINE))
+    loaded = study.load(studies / f"{name}.yaml")
+    assert int(counts["train"]) == len(loaded.runs)
+    assert int(counts["range_test"]) == sum(len(test.seeds) for test in loaded.range_tests.values())
+
+
+def test_a_trial_is_kept_apart_and_says_so(copy):
+    copy.snakemake("--config", "trial={epochs: 1, seeds: 1, train_samples: 100}")
+    folder = copy.folder / "results/small-trial"
+    assert "**This is a trial**" in (folder / "report.md").read_text()
+    record = json.loads((folder / "runs/sgd-none-bs50-seed0/run.json").read_text())
+    assert record["steps"] == 2 and record["samples"]["train"] == 100
+    assert "Nothing to be done" in copy.snakemake("-n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--config", "studies=smal"),
+            "error: config: studies: unknown study (got 'smal'); did you mean 'small'?",
+        ),
+        (
+            ("--config", "reslts=x"),
+            "error: config/config.yaml: unknown key (got 'reslts'); did you mean 'results'?",
+        ),
+        (
+            ("--config", "data_dir=/nowhere"),
+            "error: config/config.yaml: data_dir: no such folder (got '/nowhere')",
+        ),
+        (
+            ("--config", "trial={epoch: 2}"),
+            "error: config/config.yaml: trial: unknown key (got 'epoch'); did you mean 'epochs'?",
+        ),
+    ],
+)
+def test_bad_configuration_ends_before_any_job_in_one_line(tmp_path, arguments, message):
+    place = Workplace.make(tmp_path)
+    output = place.snakemake(*arguments, code=1)
+    assert [line for line in output.splitlines() if line.startswith("error:")] == [
+        line for line in output.splitlines() if line.startswith(message)
+    ]
+    assert message in output and "Traceback" not in output
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("epochs: 2", "epoch: 2", "run: unknown key (got 'epoch'); did you mean 'epochs'?"),
+        ("epochs: 2", "epochs: two", "run.epochs: not usable (got 'two'); allowed: a whole number"),
+        ("name: SGD", "name: SDG", "optimizers.sgd.name: unknown optimizer (got 'SDG'); did you mean 'SGD'?"),
+        (
+            "name: OneCycleLR",
+            "name: OneCycle",
+            "schedules.onecycle.name: unknown value (got 'OneCycle'); did you mean",
+        ),
+        ("batch_size: 50", "batch_size: 500", "batch_size: batch larger than the training set (got 500)"),
+    ],
+)
+def test_a_bad_study_ends_before_any_job_in_one_line(tmp_path, old, new, message):
+    place = Workplace.make(tmp_path)
+    place.edit(old, new)
+    output = place.snakemake(code=1)
+    errors = [line for line in output.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1 and message in errors[0] and "config/studies/small.yaml" in errors[0]
+    assert not (tmp_path / "results").exists()
+
+
+def test_truncated_data_ends_with_its_file_named_and_nothing_half_written(tmp_path):
+    place = Workplace.make(tmp_path)
+    place.edit("name: digits, validation: 200", "name: mnist, validation: 200")
+    raw = tmp_path / "raw/MNIST/raw"
+    raw.mkdir(parents=True)
+    names = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    for name in names:
+        (raw / f"{name}-ubyte.gz").write_bytes(b"\x1f\x8b cut")
+    output = place.snakemake("--config", "data_dir=raw", code=1)
+    assert any(line.count("ubyte.gz") and "error:" in line for line in output.splitlines()), output[-3000:]
+    assert not list((tmp_path / "results/data").glob("mnist*/*"))
+
+
+def test_a_vanished_study_argument_is_snakemakes_own_error(tmp_path):
+    place = Workplace.make(tmp_path)
+    assert "MissingRuleException" in place.snakemake("no-such-study", code=1)
