@@ -1,6 +1,6 @@
 """From run records to tables."""
 
-TABLES = ["accuracy", "time", "differences", "largest_batch", "lr_ranges", "finders", "runs"]
+TABLES = ["accuracy", "time", "differences", "largest_batch", "lr_ranges", "finders", "runs", "published"]
 
 
 rule resolve_study:
@@ -23,6 +23,7 @@ rule aggregate:
         study=f"{RESULTS}/{{study}}/study.json",
         ranges=range_files,
         runs=run_files,
+        published=published_file,
     output:
         tables=[f"{RESULTS}/{{study}}/tables/{name}.csv" for name in TABLES],
     log:

@@ -92,6 +92,12 @@ def run_files(wildcards):
     return [file for file in files if Path(file).exists()] if config["partial"] else files
 
 
+def published_file(wildcards):
+    """The published numbers that a study compares itself with, if there are any."""
+    name = study_of(wildcards.study).content["published"]
+    return str(Path(config["studies_dir"]).parent / "published" / f"{name}.csv") if name else []
+
+
 def report_files(name):
     """The report of a study, by the study's name."""
     return [f"{RESULTS}/{studies.folder(name, config['trial'])}/report.{kind}" for kind in ("html", "md")]

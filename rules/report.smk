@@ -10,6 +10,7 @@ rule draw_figures:
         study=f"{RESULTS}/{{study}}/study.json",
         ranges=range_files,
         runs=run_files,
+        published=published_file,
     output:
         figures=report(
             directory(f"{RESULTS}/{{study}}/figures"),
@@ -30,6 +31,7 @@ rule write_report:
         study=f"{RESULTS}/{{study}}/study.json",
         ranges=range_files,
         runs=run_files,
+        published=published_file,
         figures=f"{RESULTS}/{{study}}/figures",
         tables=rules.aggregate.output.tables,
         templates=TEMPLATES,

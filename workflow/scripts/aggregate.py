@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+from gathered import gathered
 from job import job
 
 with job(snakemake):  # noqa: F821
-    from rangefinder import collection, records
+    from rangefinder import records
 
-    study = collection.collect(snakemake.input.study, snakemake.input.ranges, snakemake.input.runs)  # noqa: F821
+    study = gathered(snakemake)  # noqa: F821
     tables = study.tables()
     for file in snakemake.output.tables:  # noqa: F821
         records.write_text(file, tables[Path(file).stem])

@@ -2,17 +2,13 @@
 
 from pathlib import Path
 
+from gathered import gathered
 from job import job
 
 with job(snakemake):  # noqa: F821
-    from rangefinder import collection, records
+    from rangefinder import records
 
-    study = collection.collect(
-        snakemake.input.study,  # noqa: F821
-        snakemake.input.ranges,  # noqa: F821
-        snakemake.input.runs,  # noqa: F821
-        curves=True,
-    )
+    study = gathered(snakemake, curves=True)  # noqa: F821
     folder = Path(snakemake.output.figures)  # noqa: F821
     for name, text in study.figures().items():
         records.write_text(folder / name, text)

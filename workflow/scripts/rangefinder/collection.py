@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from . import cells, lr_range, records, tables
+from . import cells, lr_range, published, records, tables
 from .errors import InputError
 
 
@@ -20,6 +20,14 @@ class Collection:
     ranges: list[dict[str, Any]]
     sweeps: dict[str, list[dict[str, Any]]]
     runs: list[dict[str, Any]]
+    published_folder: Path | None = None
+
+    @cached_property
+    def comparisons(self) -> list[dict[str, Any]]:
+        """Every published number against our runs of the same cell."""
+        if self.published_folder is None:
+            return []
+        return published.compare(self.study, self.cells, directory=self.published_folder)
 
     @cached_property
     def cells(self) -> list[cells.Cell]:
@@ -36,6 +44,7 @@ class Collection:
             "lr_ranges": tables.lr_ranges(self.ranges),
             "finders": tables.finders(self.ranges),
             "runs": tables.runs(self.study, self.runs),
+            "published": published.table(self.comparisons),
         }
         return {name: tables.csv(frame) for name, frame in frames.items()}
 
@@ -53,7 +62,7 @@ class Collection:
             "schedules.svg": figures.lr_schedules(self.cells),
             "loss.svg": figures.loss_curves(self.cells),
             "accuracy.svg": figures.accuracy_curves(self.cells),
-            "batch-size.svg": figures.batch_size(self.cells),
+            "batch-size.svg": figures.batch_size(self.cells, self.comparisons),
         }
         return {name: text for name, text in drawn.items() if text is not None}
 
@@ -68,7 +77,7 @@ class Collection:
 
         texts = {path.name: path.read_text() for path in sorted(figures.glob("*.svg"))}
         described = [entry for entry in describe(self.ranges) if entry["file"] in texts]
-        context = report.context(self.study, self.cells, self.runs, self.ranges, described)
+        context = report.context(self.study, self.cells, self.runs, self.ranges, described, self.comparisons)
         return {
             "md": report.render_markdown(context, templates),
             "html": report.render_html(context, texts, templates),
@@ -120,7 +129,12 @@ def describe(ranges: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def collect(
-    study: Path | str, ranges: Iterable[Path | str], runs: Iterable[Path | str], *, curves: bool = False
+    study: Path | str,
+    ranges: Iterable[Path | str],
+    runs: Iterable[Path | str],
+    *,
+    curves: bool = False,
+    published_folder: Path | str | None = None,
 ) -> Collection:
     """Read and check a study's records.
 
@@ -128,6 +142,7 @@ def collect(
         study: study.json.
         ranges: range.json files.
         runs: run.json files.
+        published_folder: where published numbers are; None compares with none.
         curves: whether steps.csv of the runs and the sweeps are wanted too (figures need them).
 
     Raises:
@@ -152,4 +167,4 @@ def collect(
                 "record belongs to other parameters than the study now has; run the workflow again", file=file
             )
         found.append(run)
-    return Collection(content, entries, sweeps, found)
+    return Collection(content, entries, sweeps, found, Path(published_folder) if published_folder else None)

@@ -23,7 +23,7 @@ STATUSES = ("ok", "no_descent", "right_censored", "left_censored", "diverged", "
 NUMBERS = ("lr_min", "suggested_lr", "lr_max")
 
 LEAST_POINTS = 20  # fewer steps than this carry no curve
-BANDWIDTH = 0.12  # of the smoother, in decades
+BANDWIDTH = 0.12  # of the smoother, in decades; two steps where the sweep is so fast that this is less
 LEAST_DESCENT = 0.05  # of the initial loss: less is no descent
 GIVE_BACK = 0.15  # the loss has turned up where it has lost this much of its descent again
 BACK_OFF = 2.5  # suggested_lr is the centre of the basin divided by this
@@ -88,9 +88,10 @@ def smooth(lr: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     lr, loss = np.asarray(lr, np.float64), np.asarray(loss, np.float64)
     end = _explosion(loss)
-    if end == 0:
-        return lr[:0], loss[:0]
-    return lr[:end], local_linear(np.log10(lr[:end]), running_median(loss[:end]), BANDWIDTH)
+    if end < 2:
+        return lr[:end], loss[:end]
+    x = np.log10(lr[:end])
+    return lr[:end], local_linear(x, running_median(loss[:end]), max(BANDWIDTH, 2 * float(np.median(np.diff(x)))))
 
 
 def _head(loss: np.ndarray) -> tuple[float, float]:
@@ -195,7 +196,7 @@ def extract_one(lr: np.ndarray, loss: np.ndarray) -> SeedRange:
     known |= {"minimum_loss": float(f[lowest]), "lr": x, "loss": f}
     descent = initial - f[lowest]
     head = max(5, end // 10)
-    if descent < max(3 * noise / math.sqrt(head), LEAST_DESCENT * abs(initial)):
+    if descent <= max(3 * noise / math.sqrt(head), LEAST_DESCENT * abs(initial)):
         return SeedRange("diverged" if truncated else "no_descent", **known)
 
     level = f[lowest] + GIVE_BACK * descent

@@ -324,6 +324,8 @@ class _Expansion:
                     f"0 to {train - 1}",
                 )
             for sample, most in (("train_samples", train - spec["validation"]), ("test_samples", test)):
+                if sample in self.trial and spec[sample] is not None:
+                    spec = spec | {sample: min(spec[sample], most)}  # a trial's limit is an upper one
                 if spec[sample] is not None and spec[sample] > most:
                     raise self.wrong("more than there are", f"{key}.{sample}", spec[sample], f"1 to {most}")
         return spec

@@ -1,0 +1,17 @@
+"""The records that a reporting rule reads, from its inputs."""
+
+from pathlib import Path
+
+
+def gathered(snakemake, **options):
+    """`rangefinder.collection.collect` on a rule's study, ranges, runs and published numbers."""
+    from rangefinder import collection
+
+    published = snakemake.input.get("published")
+    return collection.collect(
+        snakemake.input.study,
+        snakemake.input.ranges,
+        snakemake.input.runs,
+        published_folder=Path(published).parent if published else None,
+        **options,
+    )
