@@ -1,19 +1,28 @@
 """From run records to tables."""
 
-TABLES = ["accuracy", "time", "differences", "largest_batch", "lr_ranges", "finders", "runs", "published"]
+TABLES = [
+    "accuracy",
+    "time",
+    "differences",
+    "largest_batch",
+    "lr_ranges",
+    "finders",
+    "runs",
+    "published",
+]
 
 
 rule resolve_study:
     output:
         study=f"{RESULTS}/{{study}}/study.json",
         runs=f"{RESULTS}/{{study}}/runs.csv",
-    params:
-        digest=lambda wildcards: study_of(wildcards.study).digest,
-        file=lambda wildcards: str(STUDY_FILES[FOLDERS[wildcards.study]]),
     log:
         f"{RESULTS}/{{study}}/logs/resolve_study.log",
     conda:
         "../envs/report.yaml"
+    params:
+        digest=lambda wildcards: study_of(wildcards.study).digest,
+        file=lambda wildcards: str(STUDY_FILES[FOLDERS[wildcards.study]]),
     script:
         "../workflow/scripts/resolve_study.py"
 

@@ -27,35 +27,54 @@ STUDY_FILES = or_exit(studies.find, config["studies_dir"])
 FOLDERS = {studies.folder(name, config["trial"]): name for name in STUDY_FILES}
 
 
+DATASETS = (
+    {}
+)  # how each data set is prepared, by its key; filled by the studies that are read
+
+
 @cache
 def study_of(folder):
     """The study whose results are in this folder."""
-    return or_exit(studies.load, STUDY_FILES[FOLDERS[folder]], config["trial"])
+    study = or_exit(studies.load, STUDY_FILES[FOLDERS[folder]], config["trial"])
+    DATASETS.update(study.datasets)
+    return study
 
 
 # A study that is asked for is checked before any job starts.
 for name in config["studies"]:
     if name not in STUDY_FILES:
         error = InputError(
-            "unknown study", file="config", key="studies", value=name, allowed=sorted(STUDY_FILES)
+            "unknown study",
+            file="config",
+            key="studies",
+            value=name,
+            allowed=sorted(STUDY_FILES),
         )
         sys.exit(f"error: {error}")
 for name in {*config["studies"], *(set(sys.argv) & set(STUDY_FILES))}:
     study_of(studies.folder(name, config["trial"]))
 
 
-@cache
 def dataset_of(key):
     """How a data set is prepared, by its key."""
     for folder in FOLDERS:
-        if key in study_of(folder).datasets:
-            return study_of(folder).datasets[key]
-    raise ValueError(f"no study uses the data set {key}")
+        if (
+            key not in DATASETS
+        ):  # a data set named as a target, before any study that uses it was read
+            study_of(folder)
+    return DATASETS[key]
 
 
 def data_files(key):
     """The files of a prepared data set."""
-    names = ["dataset.json", *(f"{part}_{kind}.npy" for part in ("train", "test") for kind in ("images", "labels"))]
+    names = [
+        "dataset.json",
+        *(
+            f"{part}_{kind}.npy"
+            for part in ("train", "test")
+            for kind in ("images", "labels")
+        ),
+    ]
     return [f"{DATA}/{key}/{name}" for name in names]
 
 
@@ -78,29 +97,47 @@ def run_range(wildcards):
 def sweep_files(wildcards, name="sweep.json"):
     """The sweeps of every seed of a range test."""
     test = range_test_of(wildcards)
-    return [f"{RESULTS}/{wildcards.study}/lr_range/{wildcards.range_test}/seed{seed}/{name}" for seed in test.seeds]
+    return [
+        f"{RESULTS}/{wildcards.study}/lr_range/{wildcards.range_test}/seed{seed}/{name}"
+        for seed in test.seeds
+    ]
 
 
 def range_files(wildcards):
     """Every LR range of a study."""
-    return [f"{RESULTS}/{wildcards.study}/lr_range/{name}/range.json" for name in study_of(wildcards.study).range_tests]
+    return [
+        f"{RESULTS}/{wildcards.study}/lr_range/{name}/range.json"
+        for name in study_of(wildcards.study).range_tests
+    ]
 
 
 def run_files(wildcards):
     """The records of a study's runs; with `partial=true` those that exist."""
-    files = [f"{RESULTS}/{wildcards.study}/runs/{run}/run.json" for run in study_of(wildcards.study).runs]
-    return [file for file in files if Path(file).exists()] if config["partial"] else files
+    files = [
+        f"{RESULTS}/{wildcards.study}/runs/{run}/run.json"
+        for run in study_of(wildcards.study).runs
+    ]
+    return (
+        [file for file in files if Path(file).exists()] if config["partial"] else files
+    )
 
 
 def published_file(wildcards):
     """The published numbers that a study compares itself with, if there are any."""
     name = study_of(wildcards.study).content["published"]
-    return str(Path(config["studies_dir"]).parent / "published" / f"{name}.csv") if name else []
+    return (
+        str(Path(config["studies_dir"]).parent / "published" / f"{name}.csv")
+        if name
+        else []
+    )
 
 
 def report_files(name):
     """The report of a study, by the study's name."""
-    return [f"{RESULTS}/{studies.folder(name, config['trial'])}/report.{kind}" for kind in ("html", "md")]
+    return [
+        f"{RESULTS}/{studies.folder(name, config['trial'])}/report.{kind}"
+        for kind in ("html", "md")
+    ]
 
 
 def study_reports(name, wildcards):

@@ -8,17 +8,17 @@ rule range_test:
         sweep=f"{RESULTS}/{{study}}/lr_range/{{range_test}}/seed{{seed}}/sweep.json",
         table=f"{RESULTS}/{{study}}/lr_range/{{range_test}}/seed{{seed}}/sweep.csv",
         machine=f"{RESULTS}/{{study}}/lr_range/{{range_test}}/seed{{seed}}/machine.json",
-    params:
-        spec=lambda wildcards: range_test_of(wildcards).spec(int(wildcards.seed)),
+    log:
+        f"{RESULTS}/{{study}}/logs/range_test/{{range_test}}-seed{{seed}}.log",
+    conda:
+        "../envs/train.yaml"
     threads: 1
     resources:
         gpu=gpus(),
         mem_mb=2000,
         runtime=60,
-    log:
-        f"{RESULTS}/{{study}}/logs/range_test/{{range_test}}-seed{{seed}}.log",
-    conda:
-        "../envs/train.yaml"
+    params:
+        spec=lambda wildcards: range_test_of(wildcards).spec(int(wildcards.seed)),
     script:
         "../workflow/scripts/range_test.py"
 

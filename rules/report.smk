@@ -1,7 +1,8 @@
 """From records to figures and the report."""
 
 TEMPLATES = [
-    workflow.source_path(f"../report/{name}") for name in ("report.html.j2", "report.md.j2", "style.css", "table.js")
+    workflow.source_path(f"../report/{name}")
+    for name in ("report.html.j2", "report.md.j2", "style.css", "table.js")
 ]
 
 
@@ -36,7 +37,11 @@ rule write_report:
         tables=rules.aggregate.output.tables,
         templates=TEMPLATES,
     output:
-        html=report(f"{RESULTS}/{{study}}/report.html", category="{study}", labels={"figure": "report"}),
+        html=report(
+            f"{RESULTS}/{{study}}/report.html",
+            category="{study}",
+            labels={"figure": "report"},
+        ),
         markdown=f"{RESULTS}/{{study}}/report.md",
     log:
         f"{RESULTS}/{{study}}/logs/write_report.log",

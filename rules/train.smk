@@ -10,17 +10,17 @@ rule train:
         machine=f"{RESULTS}/{{study}}/runs/{{run}}/machine.json",
         epochs=f"{RESULTS}/{{study}}/runs/{{run}}/epochs.csv",
         steps=f"{RESULTS}/{{study}}/runs/{{run}}/steps.csv",
-    params:
-        # Only what can change a result: where and how fast it runs is a resource or a setting.
-        spec=lambda wildcards: run_of(wildcards).spec,
+    log:
+        f"{RESULTS}/{{study}}/logs/train/{{run}}.log",
+    conda:
+        "../envs/train.yaml"
     threads: 1
     resources:
         gpu=gpus(),
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
-    log:
-        f"{RESULTS}/{{study}}/logs/train/{{run}}.log",
-    conda:
-        "../envs/train.yaml"
+    params:
+        # Only what can change a result: where and how fast it runs is a resource or a setting.
+        spec=lambda wildcards: run_of(wildcards).spec,
     script:
         "../workflow/scripts/train.py"

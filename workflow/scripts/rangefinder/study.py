@@ -440,7 +440,7 @@ class _Expansion:
             "end_lr": test["end_lr"],
         }
         if "epochs" in test:
-            settings["epochs"] = min(test["epochs"], self.trial.get("epochs", test["epochs"]))
+            settings["epochs"] = test["epochs"]  # the length of a sweep says how fast it is: a trial keeps it
         else:
             per_decade = test.get("steps_per_decade", 50)
             settings["steps_per_decade"] = min(per_decade, self.trial.get("steps_per_decade", per_decade))
@@ -534,13 +534,13 @@ class _Expansion:
                 top, _, sub = axis.partition(".")
                 extra[axis] = settings[top][sub] if sub else settings[top]
         parts = [prefix] if prefix else []
-        parts += [optimizer, schedule, f"bs{settings['batch_size']}"]
+        parts += [optimizer, schedule, f"bs{labels['batch_size']}"]
         if "lr" in varied:
             parts.append(f"lr{_slug(settings['lr'])}")
         parts += [f"{_slug(axis)}{_slug(value)}" for axis, value in extra.items()]
         cell = "-".join(parts)
         parameters = settings | {"optimizer": self.optimizers[optimizer], "schedule": spec}
-        axes = labels | {"batch_size": settings["batch_size"]} | extra
+        axes = labels | extra  # a trial keeps the names of the study's cells, whatever it shrinks inside them
         dataset = self._dataset_key(settings["dataset"])
         for seed in seeds:
             yield Run(
