@@ -1,0 +1,178 @@
+"""Device leases: never two jobs on one device, whole sets or nothing, freed by a kill."""
+
+import multiprocessing
+import os
+import signal
+import stat
+import time
+from pathlib import Path
+
+import pytest
+from rangefinder import devices
+from rangefinder.devices import Device
+from rangefinder.errors import InputError
+
+CONTEXT = multiprocessing.get_context("fork")
+
+LISTING = """\
+GPU 0: NVIDIA H200 (UUID: GPU-5a1b6f4e-0000-1111-2222-333344445555)
+GPU 1: NVIDIA A100-SXM4-80GB (UUID: GPU-6b2c7a5f-0000-1111-2222-333344445555)
+  MIG 3g.40gb     Device  0: (UUID: MIG-aaaa1111-0000-1111-2222-333344445555)
+  MIG 3g.40gb     Device  1: (UUID: MIG-bbbb2222-0000-1111-2222-333344445555)
+"""
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch, tmp_path):
+    """A machine without GPUs and without other tests' leases."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv(devices.FAKE, raising=False)
+    monkeypatch.setenv("RANGEFINDER_LEASES", str(tmp_path / "leases"))
+    monkeypatch.setattr(devices, "_listing", lambda: [])
+    yield
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+
+
+def pool(count):
+    return [Device(f"GPU-{index}", str(index)) for index in range(count)]
+
+
+def job(log: Path, number: int, count: int, slots: int, size: int, hold: float) -> None:
+    with devices.lease(count, slots=slots, pool=pool(size), timeout_s=60) as lease:
+        for device in lease.devices:
+            with open(log, "a") as file:
+                file.write(f"{time.monotonic()} + {device.uuid} {number}\n")
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == ",".join(device.visible for device in lease.devices)
+        time.sleep(hold)
+        for device in lease.devices:
+            with open(log, "a") as file:
+                file.write(f"{time.monotonic()} - {device.uuid} {number}\n")
+
+
+def held_at_once(log: Path) -> tuple[dict[str, int], int]:
+    """Most jobs at once on each device, and most devices in use at once."""
+    now: dict[str, int] = {}
+    most: dict[str, int] = {}
+    busiest = 0
+    for line in sorted(log.read_text().splitlines(), key=lambda line: float(line.split()[0])):
+        _, sign, device, _ = line.split()
+        now[device] = now.get(device, 0) + (1 if sign == "+" else -1)
+        most[device] = max(most.get(device, 0), now[device])
+        busiest = max(busiest, sum(now.values()))
+    return most, busiest
+
+
+@pytest.mark.parametrize(("count", "slots", "size"), [(1, 1, 4), (1, 2, 4), (2, 1, 4), (4, 1, 4)])
+def test_24_jobs_never_share_more_than_their_slots(tmp_path, count, slots, size):
+    log = tmp_path / "log"
+    jobs = [CONTEXT.Process(target=job, args=(log, number, count, slots, size, 0.05)) for number in range(24)]
+    for process in jobs:
+        process.start()
+    for process in jobs:
+        process.join(60)
+    assert [process.exitcode for process in jobs] == [0] * 24
+    most, busiest = held_at_once(log)
+    assert len(most) == size  # every device was used
+    assert max(most.values()) <= slots
+    assert busiest <= size * slots
+
+
+def test_a_killed_job_frees_its_device(tmp_path):
+    log = tmp_path / "log"
+    victim = CONTEXT.Process(target=job, args=(log, 0, 1, 1, 1, 60))
+    victim.start()
+    while not log.exists():
+        time.sleep(0.01)
+    with (
+        pytest.raises(InputError, match=r"no 1 of 1 GPUs became free"),
+        devices.lease(1, pool=pool(1), timeout_s=0.3),
+    ):
+        pass
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.join()
+    with devices.lease(1, pool=pool(1), timeout_s=5) as lease:
+        assert lease.devices == (Device("GPU-0", "0"),)
+
+
+def test_a_set_that_cannot_be_whole_holds_nothing(tmp_path):
+    with devices.lease(1, pool=pool(2)) as one:
+        with pytest.raises(InputError, match="became free"), devices.lease(2, pool=pool(2), timeout_s=0.3):
+            pass
+        other = next(device for device in pool(2) if device not in one.devices)
+        with devices.lease(1, pool=[other], timeout_s=0) as lease:
+            assert lease.devices == (other,)
+
+
+def test_more_than_there_are_fails_at_once():
+    start = time.monotonic()
+    with (
+        pytest.raises(
+            InputError, match=r"gpu: more GPUs are asked for than are visible \(got 8\); allowed: 0 to 4"
+        ),
+        devices.lease(8, pool=pool(4), timeout_s=60),
+    ):
+        pass
+    assert time.monotonic() - start < 5
+
+
+def test_no_gpu_means_the_cpu_and_says_so(caplog):
+    with devices.lease(1) as lease:
+        assert lease.devices == ()
+    assert "no GPU is visible here: computing on the CPU" in caplog.text
+
+
+def test_none_asked_for_shows_none(monkeypatch):
+    monkeypatch.setattr(devices, "_listing", lambda: pool(2))
+    with devices.lease(0) as lease:
+        assert lease.devices == () and os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_mig_instances_stand_for_their_gpu():
+    assert [device.uuid[:8] for device in devices.parse_listing(LISTING)] == [
+        "GPU-5a1b",
+        "MIG-aaaa",
+        "MIG-bbbb",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mask", "expected"),
+    [
+        (None, ["GPU-5a1b", "MIG-aaaa", "MIG-bbbb"]),
+        ("", []),
+        ("0", ["GPU-5a1b"]),
+        ("MIG-bbbb2222-0000-1111-2222-333344445555", ["MIG-bbbb"]),
+        ("GPU-5a1b", ["GPU-5a1b"]),  # a shortened UUID is CUDA's own habit
+        ("0,7", ["GPU-5a1b"]),
+        ("-1", []),
+    ],
+)
+def test_masks(monkeypatch, mask, expected):
+    monkeypatch.setattr(devices, "_listing", lambda: devices.parse_listing(LISTING))
+    if mask is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", mask)
+    assert [device.uuid[:8] for device in devices.visible()] == expected
+
+
+def test_two_masks_that_name_one_device_meet_in_one_lock(monkeypatch):
+    monkeypatch.setattr(devices, "_listing", lambda: devices.parse_listing(LISTING))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    by_index = devices.visible()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-5a1b6f4e-0000-1111-2222-333344445555")
+    assert by_index[0].uuid == devices.visible()[0].uuid
+
+
+def test_the_folder_is_open_to_other_users_and_links_are_refused(tmp_path):
+    folder = devices.lease_folder()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o1777
+    with devices.lease(1, pool=pool(1), folder=folder):
+        (lock,) = folder.iterdir()
+        assert stat.S_IMODE(lock.stat().st_mode) == 0o666
+    lock.unlink()
+    lock.symlink_to(tmp_path / "elsewhere")
+    with (
+        pytest.raises(InputError, match="lock file cannot be opened"),
+        devices.lease(1, pool=pool(1), folder=folder),
+    ):
+        pass
+    assert not (tmp_path / "elsewhere").exists()

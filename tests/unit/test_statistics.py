@@ -1,0 +1,70 @@
+"""Statistics against closed forms and scipy."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rangefinder.statistics import Interval, is_real, mean_interval, paired_difference, verdict
+from scipy import stats
+
+fractions = st.floats(0, 1, allow_nan=False)
+
+
+def test_three_values_by_hand():
+    # mean 2, s = 1, t(0.975, 2) = 4.302652729911275, half width t / sqrt(3)
+    interval = mean_interval([1, 2, 3])
+    assert interval.n == 3 and interval.mean == 2
+    assert interval.half == pytest.approx(4.302652729911275 / math.sqrt(3), rel=1e-12)
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20).filter(lambda v: max(v) - min(v) > 1e-6))
+def test_the_interval_is_scipys(values):
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    interval = mean_interval(values)
+    assert (interval.low, interval.high) == (
+        pytest.approx(low, rel=1e-9, abs=1e-9),
+        pytest.approx(high, rel=1e-9, abs=1e-9),
+    )
+
+
+def test_one_value_has_no_interval_and_none_has_no_mean():
+    assert mean_interval([0.5]) == Interval(1, 0.5, None, None)
+    assert mean_interval([None]) == Interval(0, None, None, None)
+
+
+def test_a_paired_difference_uses_only_the_seeds_that_both_have():
+    ours, theirs = {0: 0.9, 1: 0.8, 2: 0.7, 9: 0.0}, {0: 0.8, 1: 0.75, 2: 0.5, 5: 1.0}
+    low, high = stats.ttest_rel([0.9, 0.8, 0.7], [0.8, 0.75, 0.5]).confidence_interval(0.95)
+    interval = paired_difference(ours, theirs)
+    assert interval.n == 3
+    assert (interval.low, interval.high) == (pytest.approx(low), pytest.approx(high))
+
+
+@pytest.mark.parametrize(
+    ("interval", "real"),
+    [
+        (Interval(3, 1, 0.5, 1.5), True),
+        (Interval(3, -1, -2, -0.1), True),
+        (Interval(3, 1, -1, 3), False),
+        (Interval(1, 1, None, None), None),
+    ],
+)
+def test_a_difference_is_real_if_its_interval_leaves_out_zero(interval, real):
+    assert is_real(interval) is real
+
+
+@pytest.mark.parametrize(
+    ("values", "published", "expected"),
+    [
+        ([], 0.9, "not run"),
+        ([0.9], 0.9019, "reproduced"),
+        ([0.9], 0.9021, "worse"),
+        ([0.9], 0.8979, "better"),
+        ([0.89, 0.9, 0.91], 0.92, "reproduced"),  # half width 4.303 * 0.01 / sqrt(3) = 0.0248
+        ([0.89, 0.9, 0.91], 0.926, "worse"),
+        ([0.9, 0.9, 0.9], 0.9015, "reproduced"),  # no spread: the tolerance remains
+    ],
+)
+def test_verdicts(values, published, expected):
+    assert verdict(values, published) == expected
