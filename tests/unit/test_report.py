@@ -1,0 +1,221 @@
+"""Tables and report from records: what is said, what is escaped, and that bytes repeat."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rangefinder import cells, records, report, tables
+from rangefinder.statistics import mean_interval
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATES = ROOT / "report"
+
+
+def record(schedule, batch, seed, accuracy, *, diverged=None, seconds=1.0):
+    """A run record as `records.read_run` gives it, with three epochs that climb to the accuracy."""
+    climb = np.array([accuracy - 0.2, accuracy, accuracy - 0.01])
+    epochs = {name: np.full(3, 0.5) for name in records.EPOCH_COLUMNS}
+    epochs |= {"epoch": np.arange(1.0, 4), "test_accuracy": climb, "validation_accuracy": climb}
+    result = {
+        "final_test_accuracy": None if diverged else climb[-1],
+        "final_test_loss": None if diverged else 0.5,
+        "final_validation_accuracy": None if diverged else climb[-1],
+        "final_validation_loss": None if diverged else 0.5,
+        "best_validation_accuracy": accuracy,
+        "best_validation_epoch": 2,
+        "test_accuracy_at_best_validation": accuracy,
+        "best_test_accuracy": accuracy,
+        "best_test_epoch": 2,
+    }
+    divergence = {"step": diverged, "epoch": 3, "last_finite_loss": 7.5, "cause": "non_finite_loss"}
+    return {
+        "run": {
+            "run": f"sgd-{schedule}-bs{batch}-seed{seed}",
+            "status": "diverged" if diverged else "completed",
+            "divergence": divergence if diverged else None,
+            "results": result,
+            "lr": {"value": 0.1},
+            "samples": {"train": 1000, "validation": 100, "test": 100},
+            "provenance": {"engine_digest": "e" * 64, "data_digest": "d" * 64, "version": "1"},
+        },
+        "machine": {
+            "device": "cpu",
+            "environment": {"python": "3", "torch": "2"},
+            "clocks": {"evaluate_s": 0.5, "startup_s": 2.0},
+            "epochs": [{"epoch": epoch, "train_s": seconds, "evaluate_s": 0.1} for epoch in (1, 2, 3)],
+            "resumed": 0,
+        },
+        "epochs": epochs,
+        "steps": {"step": np.arange(10.0), "lr": np.full(10, 0.1), "loss": np.ones(10)},
+    }
+
+
+def study(runs, **changes):
+    planned = [
+        {
+            "run": f"sgd-{schedule}-bs{batch}-seed{seed}",
+            "form": None,
+            "sweeps": ["s"],
+            "axes": [
+                ["optimizer", "sgd"],
+                ["schedule", schedule],
+                ["batch_size", batch],
+                ["lr", "suggested"],
+            ],
+            "seed": seed,
+            "range_test": "sgd",
+            "epochs": 3,
+            "spec_digest": "x",
+        }
+        for schedule, batch, seed in runs
+    ]
+    base = {
+        "name": "s",
+        "folder": "s",
+        "trial": None,
+        "title": "T",
+        "description": "D",
+        "notes": [],
+        "published": None,
+    }
+    return (
+        base | {"optimizers": ["sgd"], "schedules": ["none", "step"], "sweeps": [], "runs": planned} | changes
+    )
+
+
+@pytest.fixture
+def example():
+    """`none` at two batch sizes and `step` at one; one run of `step` diverged, one is missing."""
+    plan = [
+        ("none", 64, 0),
+        ("none", 64, 1),
+        ("none", 64, 2),
+        ("none", 128, 0),
+        ("none", 128, 1),
+        ("none", 128, 2),
+    ]
+    plan += [("step", 64, 0), ("step", 64, 1), ("step", 64, 2), ("step", 64, 3)]
+    accuracy = {
+        ("none", 64): (0.91, 0.92, 0.93),
+        ("none", 128): (0.89, 0.89, 0.89),
+        ("step", 64): (0.95, 0.96, 0.97),
+    }
+    runs = [
+        record(s, b, k, accuracy[s, b][k], seconds=b / 64) for s, b, k in plan[:-1] if (s, k) != ("step", 2)
+    ]
+    runs.append(record("step", 64, 2, 0.3, diverged=412))
+    return study(plan), runs
+
+
+def test_a_diverged_run_is_counted_and_never_averaged_in(example):
+    frame = tables.accuracy(cells.group(*example))
+    row = frame[frame["schedule"] == "step"].iloc[0]
+    assert (row["runs"], row["completed"], row["diverged"], row["missing"]) == (4, 2, 1, 1)
+    assert row["status"] == "1/4 diverged at step 412; 1/4 missing"
+    expected = mean_interval([0.94, 0.95])
+    assert row["final_test_accuracy"] == pytest.approx(expected.mean, rel=1e-12)
+    assert row["final_test_accuracy_high"] == pytest.approx(expected.high, rel=1e-12)
+
+
+def test_times_are_of_training_alone(example):
+    frame = tables.time(cells.group(*example)).set_index(["schedule", "batch_size"])
+    assert frame.loc[("none", 64), "to_train_s"] == pytest.approx(3.0)
+    assert frame.loc[("none", 64), "to_best_s"] == pytest.approx(2.0)
+    assert frame.loc[("none", 128), "images_per_s"] == pytest.approx(1000 / 2)
+    # The baseline is the best mean at batch 64 (0.945) less a point: 0.89 never gets there.
+    assert frame.loc[("none", 128), "to_baseline_s"] == "not reached"
+    assert frame.loc[("step", 64), "to_baseline_s"] == pytest.approx(2.0)
+
+
+def test_differences_are_paired_by_seed(example):
+    frame = tables.differences(cells.group(*example))
+    (row,) = frame.to_dict("records")
+    assert (row["best_schedule"], row["schedule"], row["pairs"]) == ("step", "none", 2)
+    assert row["difference"] == pytest.approx(-0.04)  # 0.90 − 0.94 and 0.91 − 0.95
+    assert row["real"] == "yes"
+
+
+def test_the_largest_batch_that_holds(example):
+    (row,) = tables.largest_batch(cells.group(*example)).to_dict("records")
+    assert (row["baseline_batch"], row["largest_batch"], row["of"]) == (64, 64, 128)
+    (row,) = tables.largest_batch(cells.group(*example), margin=0.05).to_dict("records")
+    assert row["largest_batch"] == 128
+
+
+def test_batches_are_ordered_as_numbers(example):
+    shown = [cell.axes["batch_size"] for cell in cells.group(*example) if cell.axes["schedule"] == "none"]
+    assert shown == [64, 128]
+
+
+def pages(study_record, runs):
+    context = report.context(study_record, cells.group(study_record, runs), runs, [], [])
+    return report.render_markdown(context, TEMPLATES), report.render_html(context, {}, TEMPLATES)
+
+
+def test_the_report_names_what_diverged_and_what_is_missing(example):
+    markdown, html = pages(*example)
+    assert "1 of 10 runs have no record" in markdown and "sgd-step-bs64-seed3" in markdown
+    assert "sgd-step-bs64-seed2</a> at step 412 (epoch 3, last finite loss 7.5)" in html
+    assert "1/4 diverged at step 412; 1/4 missing" in html
+
+
+def test_mixed_engines_are_a_warning(example):
+    record, runs = example
+    assert "Mixed engine versions" not in pages(record, runs)[1]
+    runs[0]["run"]["provenance"]["engine_digest"] = "f" * 64
+    assert "Mixed engine versions" in pages(record, runs)[1]
+
+
+def test_a_trial_says_so_on_top(example):
+    record, runs = example
+    markdown, html = pages(record | {"trial": {"epochs": 2}}, runs)
+    assert markdown.index("This is a trial") < markdown.index("## Summary")
+    assert html.index("This is a trial") < html.index("Summary</h2>")
+
+
+def test_user_text_is_harmless(example):
+    record, runs = example
+    nasty = "<script>alert(1)</script> | a_b* [x](javascript:y)"
+    markdown, html = pages(record | {"title": nasty, "description": nasty, "notes": [nasty]}, runs)
+    assert "<script>alert" not in html and "&lt;script&gt;alert(1)" in html
+    assert "<script" not in markdown.replace("\\<script", "")
+    assert "\\[x\\](javascript" in markdown
+
+
+REBUILD = """
+import sys
+sys.path[:0] = [{scripts!r}, {tests!r}]
+import hashlib
+from test_report import example, pages
+from rangefinder import cells, figures
+record, runs = example.__wrapped__() if hasattr(example, "__wrapped__") else example._get_wrapped_function()()
+grouped = cells.group(record, runs)
+texts = [*pages(record, runs), figures.loss_curves(grouped), figures.lr_schedules(grouped), figures.batch_size(grouped)]
+print(hashlib.sha256("".join(texts).encode()).hexdigest())
+"""
+
+
+def test_bytes_repeat_under_another_time_zone_locale_and_hash_seed(tmp_path):
+    code = REBUILD.format(scripts=str(ROOT / "workflow/scripts"), tests=str(Path(__file__).parent))
+    digests = set()
+    for seed, zone, locale in (("0", "UTC", "C"), ("1", "Asia/Tokyo", "tr_TR.UTF-8")):
+        variables = {
+            "PYTHONHASHSEED": seed,
+            "TZ": zone,
+            "LC_ALL": locale,
+            "PATH": "",
+            "HOME": str(tmp_path / seed),
+        }
+        (tmp_path / seed).mkdir()
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path / seed,
+            env=variables,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        digests.add(done.stdout)
+    assert len(digests) == 1
