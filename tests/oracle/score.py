@@ -242,7 +242,9 @@ def _winners(table: dict[str, dict[str, float]]) -> str:
         better = [FINDERS[name][0] for name in RULES if sign * table[name][key] < sign * table["ours"][key]]
         if better:
             ahead.append(f"{label}: {', '.join(better)}")
-    return f"Another rule is ahead in: {'; '.join(ahead)}." if ahead else "No other rule is ahead in any column."
+    return (
+        f"Another rule is ahead in: {'; '.join(ahead)}." if ahead else "No other rule is ahead in any column."
+    )
 
 
 def documented() -> str:
@@ -251,7 +253,9 @@ def documented() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--write", action="store_true", help="rewrite the tables in docs/lr-range.md")
     text = report()
     if parser.parse_args().write:

@@ -107,7 +107,9 @@ def torch_lr_finder(losses: np.ndarray) -> tuple[np.ndarray, dict[str, float | N
     quiet = io.StringIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
         warnings.simplefilter("ignore")
-        finder = LRFinder(model, torch.optim.SGD(model.parameters(), lr=START), prescribed(losses), device="cpu")
+        finder = LRFinder(
+            model, torch.optim.SGD(model.parameters(), lr=START), prescribed(losses), device="cpu"
+        )
         finder.range_test(loader(len(losses)), end_lr=END, num_iter=len(losses))
         figure, axes = plt.subplots()
         try:

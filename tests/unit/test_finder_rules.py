@@ -10,7 +10,9 @@ from finder_peers import END, PEERS, START
 from rangefinder.finder_rules import RULES
 
 
-def curve(seed: int, steps: int, *, spikes: int = 0, nan_from: float | None = None, inf_from: float | None = None):
+def curve(
+    seed: int, steps: int, *, spikes: int = 0, nan_from: float | None = None, inf_from: float | None = None
+):
     """Losses of a made-up sweep: fall, floor, explosion, with noise [steps]."""
     random = np.random.default_rng(seed)
     x = np.linspace(-6, 1, steps)
@@ -62,7 +64,9 @@ def test_every_rule_says_where_it_comes_from() -> None:
     for name, rule in RULES.items():
         assert rule.name == name
         assert rule.package in {"fastai", "lightning", "torch-lr-finder", "pytorch-ignite"}
-        assert rule.source.endswith(("valley", "slide", "steep", "minimum", "suggestion", "plot", "lr_suggestion"))
+        assert rule.source.endswith(
+            ("valley", "slide", "steep", "minimum", "suggestion", "plot", "lr_suggestion")
+        )
 
 
 def test_known_faults_are_kept() -> None:

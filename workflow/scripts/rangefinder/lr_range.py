@@ -91,7 +91,9 @@ def smooth(lr: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if end < 2:
         return lr[:end], loss[:end]
     x = np.log10(lr[:end])
-    return lr[:end], local_linear(x, running_median(loss[:end]), max(BANDWIDTH, 2 * float(np.median(np.diff(x)))))
+    return lr[:end], local_linear(
+        x, running_median(loss[:end]), max(BANDWIDTH, 2 * float(np.median(np.diff(x))))
+    )
 
 
 def _head(loss: np.ndarray) -> tuple[float, float]:
