@@ -19,8 +19,8 @@ class Law:
     """A law of training that gives both a sweep's losses and the result of training at one LR.
 
     Below the threshold the loss falls with the progress s, the sum of rate × LR over the steps, as
-    ``floor + fall / (1 + max(0, s − plateau))^power``, to which the gradient noise adds ``fall · jitter · (LR/threshold)²``.
-    Above it, an instability grows from ``10⁻⁴ fall`` by ``(2·LR/threshold − 1)²`` per step, as on a quadratic.
+    ``floor + fall / (1 + max(0, s − plateau))^power``, to which the gradient noise adds
+    ``fall · jitter · (LR/threshold)²``. Above it, an instability grows from ``10⁻⁴ fall`` by ``(2·LR/threshold − 1)²`` per step, as on a quadratic.
     """
 
     threshold: float

@@ -37,7 +37,9 @@ def pool(count):
     return [Device(f"GPU-{index}", str(index)) for index in range(count)]
 
 
-def job(log: Path, number: int, count: int, slots: int, size: int, hold: float) -> None:
+def job(log: Path, number: int, count: int, slots: int, size: int, hold: float, together=None) -> None:
+    if together is not None:
+        together.wait()
     with devices.lease(count, slots=slots, pool=pool(size), timeout_s=60) as lease:
         for device in lease.devices:
             with open(log, "a") as file:
@@ -65,7 +67,8 @@ def held_at_once(log: Path) -> tuple[dict[str, int], int]:
 @pytest.mark.parametrize(("count", "slots", "size"), [(1, 1, 4), (1, 2, 4), (2, 1, 4), (4, 1, 4)])
 def test_24_jobs_never_share_more_than_their_slots(tmp_path, count, slots, size):
     log = tmp_path / "log"
-    jobs = [CONTEXT.Process(target=job, args=(log, number, count, slots, size, 0.05)) for number in range(24)]
+    together = CONTEXT.Barrier(24)  # all ask at once, however slowly they start
+    jobs = [CONTEXT.Process(target=job, args=(log, n, count, slots, size, 0.2, together)) for n in range(24)]
     for process in jobs:
         process.start()
     for process in jobs:

@@ -90,7 +90,7 @@ def assert_close(found, expected, tolerance):
         ({"ratio_clip": 0.2}, {"highest": 0.2}),
         ({"adapt": False}, {"adapt": False}),
     ],
-    ids=str,
+    ids=lambda value: ",".join(value),  # keys alone: a function's address would differ between workers
 )
 def test_equals_algorithm_2_over_100_steps(options, oracle, foreach):
     weights, gradients = problem()

@@ -230,7 +230,7 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, flo
 
 
 def combined_status(statuses: Sequence[str]) -> str:
-    """``ok`` if more than half of the seeds are; else the most frequent other status, in a tie the first in STATUSES."""
+    """``ok`` if more than half of the seeds are; else the most frequent other, in a tie the first in STATUSES."""
     if 2 * statuses.count("ok") > len(statuses):
         return "ok"
     counts = Counter(status for status in statuses if status != "ok")
