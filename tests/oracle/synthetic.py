@@ -20,7 +20,8 @@ class Law:
 
     Below the threshold the loss falls with the progress s, the sum of rate × LR over the steps, as
     ``floor + fall / (1 + max(0, s − plateau))^power``, to which the gradient noise adds
-    ``fall · jitter · (LR/threshold)²``. Above it, an instability grows from ``10⁻⁴ fall`` by ``(2·LR/threshold − 1)²`` per step, as on a quadratic.
+    ``fall · jitter · (LR/threshold)²``. Above it, an instability grows from ``10⁻⁴ fall`` by
+    ``(2·LR/threshold − 1)²`` per step, as on a quadratic.
     """
 
     threshold: float
