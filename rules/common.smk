@@ -149,7 +149,7 @@ def study_reports(name, wildcards):
 @cache
 def gpus():
     """GPUs a job asks for: none on a machine without any (a cluster's profile sets its own number)."""
-    return config["gpus_per_run"] if devices.visible() else 0
+    return 1 if devices.visible() else 0
 
 
 wildcard_constraints:

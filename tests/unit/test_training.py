@@ -1,0 +1,239 @@
+"""One run: against a plain loop, continued after kills, diverged where the loss says so."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rangefinder import clocks, data, experiment, records, study, training
+from rangefinder.errors import InputError
+from torch import nn
+
+ROOT = Path(__file__).resolve().parents[2]
+PLAIN = {
+    "dataset": {"name": "digits", "validation": 200, "train_samples": 250, "test_samples": 100},
+    "model": {"name": "LeNetSmall"},
+    "optimizer": {"name": "SGD", "momentum": 0.9},
+    "schedule": {"name": "none"},
+    "lr": 0.05,
+    "batch_size": 64,
+    "epochs": 3,
+    "precision": "fp32",
+    "seed": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    data.prepare({"name": "digits"}, folder)
+    return folder
+
+
+def spec(**changes):
+    return {"study": "s", "run": "r", "seed": 3, "range_test": None, "parameters": PLAIN | changes}
+
+
+def train(digits, folder, job=None, **options):
+    return training.run(
+        job or spec(),
+        lr_range=None,
+        data_folder=digits,
+        folder=folder / "run",
+        checkpoint_folder=folder / "checkpoints",
+        **options,
+    )
+
+
+def trainer(digits, **changes):
+    arrays = data.load(digits)
+    return training.Trainer(PLAIN | changes, arrays, device=torch.device("cpu"), clocks=clocks.Clocks())
+
+
+def test_the_losses_are_those_of_a_plain_loop_with_torchs_scheduler(digits):
+    ours = trainer(digits, precision="fp64", schedule={"name": "StepLR", "step_size": 1, "gamma": 0.5})
+    arrays = data.load(digits)
+    splits = data.split(arrays, PLAIN["dataset"])
+    theirs = experiment.build(ours.parameters, arrays, device=torch.device("cpu"), lr=0.05, epochs=3).model
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.05, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+    images = (
+        torch.tensor(np.array(arrays.train_images[splits.train])) / 255
+    ).double()  # pixels are ToTensor's
+    labels = torch.tensor(np.array(arrays.train_labels[splits.train]))
+    expected, means = [], []
+    for epoch in range(3):
+        total = 0.0
+        for part in data.epoch_order(3, epoch, 250).split(64):
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(theirs(images[part]), labels[part])
+            loss.backward()
+            optimizer.step()
+            expected.append(loss.item())
+            total += loss.item() * len(part)
+        means.append(total / 250)
+        scheduler.step()
+    ours.train()
+    assert ours.losses.tolist() == pytest.approx(expected, rel=1e-12)
+    assert [row["train_loss"] for row in ours.rows] == pytest.approx(
+        means, rel=1e-12
+    )  # the last batch has 58
+    test = (torch.tensor(np.array(arrays.test_images[splits.test])) / 255).double()
+    with torch.no_grad():
+        right = theirs(test).argmax(1) == torch.tensor(np.array(arrays.test_labels[splits.test]))
+    assert ours.rows[-1]["test_accuracy"] == right.double().mean().item()
+
+
+def test_micro_batches_give_the_whole_batchs_gradients(digits):
+    whole, parts = (trainer(digits, precision="fp64", batch_size=250, micro_batch=m) for m in (None, 32))
+    whole.train()
+    parts.train()
+    assert parts.losses.tolist() == pytest.approx(whole.losses.tolist(), rel=1e-12)
+    for a, b in zip(whole.parts.model.parameters(), parts.parts.model.parameters(), strict=True):
+        assert (a - b).abs().max() <= 1e-9 * a.abs().max()
+
+
+def test_a_divergence_is_typed_and_the_tables_end_there(digits, tmp_path):
+    record = train(digits, tmp_path, spec(lr=3e38))
+    assert record["status"] == "diverged"
+    run = records.read_run(tmp_path / "run")
+    step = record["divergence"]["step"]
+    assert (
+        record["divergence"]["cause"] == "non_finite_loss" and record["divergence"]["epoch"] == step // 4 + 1
+    )
+    assert len(run["steps"]["loss"]) == step == record["steps"]
+    assert np.isfinite(run["steps"]["loss"]).all()
+    assert record["divergence"]["last_finite_loss"] == pytest.approx(run["steps"]["loss"][-1])
+    assert len(run["epochs"]["epoch"]) == step // 4
+    assert record["results"]["final_test_accuracy"] is None
+
+
+def test_best_and_final_are_what_their_names_say():
+    def row(epoch, validation, test):
+        return {
+            "epoch": epoch,
+            "validation_accuracy": validation,
+            "test_accuracy": test,
+            "validation_loss": 1,
+            "test_loss": 2,
+        }
+
+    found = training.results(
+        [row(1, 0.5, 0.9), row(2, 0.7, 0.6), row(3, 0.7, 0.8), row(4, 0.6, 0.7)], diverged=False
+    )
+    assert found["final_test_accuracy"] == 0.7 and found["final_validation_accuracy"] == 0.6
+    assert (found["best_validation_accuracy"], found["best_validation_epoch"]) == (0.7, 2)
+    assert found["test_accuracy_at_best_validation"] == 0.6
+    assert (found["best_test_accuracy"], found["best_test_epoch"]) == (0.9, 1)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {scripts!r})
+import torch
+torch.set_num_threads(1)
+from rangefinder import training
+import json
+job, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
+training.run(job, lr_range=None, data_folder={digits!r}, folder=folder / "run",
+             checkpoint_folder=folder / "checkpoints", checkpoint_minutes=0)
+"""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": {"name": "Adam"}, "schedule": {"name": "OneCycleLR"}},
+        {"optimizer": {"name": "LARS", "weight_decay": 1e-4}, "order": "torch-dataloader"},
+    ],
+    ids=["adam", "lars"],
+)
+def test_a_run_killed_again_and_again_ends_with_the_same_bytes(digits, tmp_path, changes):
+    job = spec(epochs=150, **changes)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        train(digits, tmp_path / "whole", job)
+    finally:
+        torch.set_num_threads(threads)
+    code = KILLED.format(scripts=str(ROOT / "workflow/scripts"), digits=str(digits))
+    command = [sys.executable, "-c", code, json.dumps(job), str(tmp_path / "killed")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    checkpoints = tmp_path / "killed/checkpoints"
+    stopped = []
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        before = {path: path.stat().st_mtime_ns for path in checkpoints.rglob("latest.ckpt")}
+        while process.poll() is None:
+            now = {
+                path: path.stat().st_mtime_ns for path in checkpoints.rglob("latest.ckpt") if path.exists()
+            }
+            if now and now != before:
+                time.sleep(0.02)
+                process.send_signal(number)
+                break
+            time.sleep(0.005)
+        stopped.append(process.wait())
+    assert all(code != 0 for code in stopped), stopped
+    subprocess.run(command, env=environment, check=True)
+    for name in ("run.json", "epochs.csv", "steps.csv"):
+        assert (tmp_path / "killed/run" / name).read_bytes() == (
+            tmp_path / "whole/run" / name
+        ).read_bytes(), name
+    assert records.read_json(tmp_path / "killed/run/machine.json", "machine")["resumed"] == 3
+    assert not checkpoints.exists()
+    assert sorted(path.name for path in (tmp_path / "killed").rglob("*") if path.name.startswith(".")) == []
+
+
+def test_the_same_run_twice_is_the_same_bytes(digits, tmp_path):
+    for name in ("a", "b"):
+        train(digits, tmp_path / name)
+    for name in ("run.json", "epochs.csv", "steps.csv"):
+        assert (tmp_path / "a/run" / name).read_bytes() == (tmp_path / "b/run" / name).read_bytes()
+
+
+def test_an_lr_that_the_range_test_could_not_give_is_refused(digits, tmp_path):
+    job = spec(lr="suggested / 10")
+    found = {
+        "range_test": "sgd",
+        "status": "no_descent",
+        "lr_min": None,
+        "suggested_lr": None,
+        "lr_max": None,
+    }
+    with pytest.raises(
+        InputError, match=r"lr: range test 'sgd' ended as 'no_descent' and gives no suggested"
+    ):
+        training.run(
+            job, lr_range=found, data_folder=digits, folder=tmp_path / "run", checkpoint_folder=tmp_path / "c"
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_little_memory_ends_with_advice(digits, tmp_path, monkeypatch):
+    def full(self, until, *, first_of_epoch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training.Trainer, "_steps", full)
+    with pytest.raises(training.OutOfMemory, match=r"with 64 samples at once; set run\.micro_batch to 32"):
+        train(digits, tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+def test_lr_expressions_resolve_to_the_numbers_of_the_range():
+    parameters = {"lr": "suggested / 10", "batch_size": 256, "reference_batch_size": 64}
+    parameters["schedule"] = {"name": "OneCycleLR", "max_lr": "lr * 2 * k"}
+    found = study.resolve(
+        parameters, {"suggested_lr": {"value": 0.5}, "lr_min": None, "lr_max": None, "status": "ok"}
+    )
+    assert found["lr"] == pytest.approx(0.05, rel=1e-15)
+    assert found["schedule"]["max_lr"] == pytest.approx(0.4, rel=1e-15)
+    assert math.isfinite(found["lr"])
