@@ -20,7 +20,7 @@ STATUS_WORDS = {
     "ok": "found",
     "no_descent": "the loss never fell: no learning rate can be suggested",
     "right_censored": "the loss still fell at the end of the sweep: raise end_lr",
-    "left_censored": "the loss fell from the first step: lower start_lr",
+    "left_censored": "the best is at the start of the sweep: lower start_lr",
     "diverged": "the loss was not finite from the start",
     "too_few_points": "too few steps to tell: raise steps_per_decade",
 }

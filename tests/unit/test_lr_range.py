@@ -1,0 +1,125 @@
+"""The LR range: hostile sweeps give a status or an error, never a number that looks good; the score is kept."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rangefinder import lr_range, records
+from rangefinder.errors import InputError
+from scipy import stats
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/oracle"))
+import score  # noqa: E402
+
+LR = np.logspace(-5, 1, 301)
+RNG = np.random.default_rng(0)
+NOISE = 0.02 * RNG.standard_normal(301)
+FALL = 0.5 + 1.8 / (1 + (LR / 1e-2) ** 2) + NOISE
+
+
+def bowl(centre=1e-2, wall=1.0):
+    """Falls around `centre`, explodes above `wall`."""
+    return 0.5 + 1.8 / (1 + (LR / centre) ** 2) + (LR / wall) ** 4 + NOISE
+
+
+def test_a_plain_sweep_gives_a_range_around_its_basin():
+    found = lr_range.extract_one(LR, bowl())
+    assert found.status == "ok"
+    assert found.lr_min < found.suggested_lr < found.lr_max
+    assert found.lr_min == pytest.approx(1e-2, rel=0.3)  # half of the descent is done at the law's own scale
+
+
+@pytest.mark.parametrize(
+    ("loss", "statuses"),
+    [
+        (np.full(301, np.nan), {"diverged"}),
+        (np.full(301, np.inf), {"diverged"}),
+        (np.full(301, 2.3), {"no_descent"}),
+        (2.3 + NOISE, {"no_descent"}),
+        (np.concatenate([[np.inf], bowl()[1:]]), {"diverged"}),
+        (2.3 - 0.3 * np.arange(301) / 50 + NOISE, {"right_censored"}),
+        (2.3 + 0.01 * np.arange(301), {"left_censored"}),
+        (FALL, {"right_censored"}),
+    ],
+    ids=["nan", "inf", "constant", "noise", "inf-first", "falls-to-the-end", "rises", "no-wall"],
+)
+def test_a_sweep_without_an_answer_gives_no_number(loss, statuses):
+    found = lr_range.extract_one(LR, loss)
+    assert found.status in statuses
+    assert (found.lr_min, found.suggested_lr, found.lr_max) == (None, None, None)
+    whole = lr_range.extract([{"seed": 0, "lr": LR, "loss": loss}])
+    assert (whole["lr_min"], whole["suggested_lr"], whole["lr_max"]) == (None, None, None)
+
+
+def test_a_spike_at_the_start_changes_little():
+    spiked = bowl()
+    spiked[2] = 40.0
+    clean, found = (lr_range.extract_one(LR, loss) for loss in (bowl(), spiked))
+    assert found.status == "ok"
+    assert abs(np.log10(found.suggested_lr / clean.suggested_lr)) < 0.05
+
+
+def test_one_point_is_too_few():
+    found = lr_range.extract_one(LR[:1], np.array([2.3]))
+    assert (found.status, found.suggested_lr) == ("too_few_points", None)
+
+
+@pytest.mark.parametrize(
+    ("lr", "message"),
+    [
+        ([], "the sweep has no rows"),
+        ([1e-3, -1e-2], r"lr, row 1: not an LR \(got -0.01\)"),
+        ([1e-3, np.nan], "lr, row 1: not an LR"),
+        ([1e-2, 1e-3], "lr, row 1: does not increase"),
+        ([1e-3, 1e-3], "lr, row 1: does not increase"),
+    ],
+)
+def test_a_table_that_is_no_sweep_is_refused(lr, message):
+    with pytest.raises(InputError, match=message):
+        lr_range.extract_one(np.array(lr), np.ones(len(lr)))
+
+
+def test_wrong_columns_and_empty_files_are_refused_by_name(tmp_path):
+    path = tmp_path / "sweep.csv"
+    for text in ("", "lr,loss\n1,2\n"):
+        path.write_text(text)
+        with pytest.raises(InputError, match=r"sweep\.csv: table"):
+            records.read_csv(path, records.SWEEP_COLUMNS)
+
+
+def test_the_interval_is_students_in_log10():
+    values = [1e-2, 2e-2, 4e-2]
+    low, high = stats.ttest_1samp(np.log10(values), 0).confidence_interval(0.95)
+    found = lr_range.interval(values)
+    assert found["value"] == pytest.approx(2e-2, rel=1e-12)
+    assert (found["low"], found["high"]) == (pytest.approx(10**low), pytest.approx(10**high))
+    assert found["factor"] == pytest.approx(found["high"] / found["value"])
+    assert lr_range.interval([1e-2]) == {
+        "value": pytest.approx(1e-2),
+        "low": None,
+        "high": None,
+        "factor": None,
+    }
+
+
+def test_the_stability_threshold_of_quadratics_is_found():
+    # SGD on a quadratic is stable below 2 / λ_max, with momentum μ below 2 (1 + μ) / λ_max.
+    for momentum in (0.0, 0.9):
+        assert score.quadratics(momentum)["within"] >= 95
+
+
+def test_our_rule_is_ahead_of_every_other_on_the_half_it_was_not_tuned_on():
+    table = score.scores()
+    for name, row in table.items():
+        if name != "ours":
+            assert table["ours"]["synthetic_reported_hits"] > row["synthetic_reported_hits"], name
+            assert table["ours"]["real_reported_hits"] > row["real_reported_hits"], name
+            assert table["ours"]["synthetic_shift"] < row["synthetic_shift"], name
+            assert table["ours"]["real_shift"] < row["real_shift"], name
+    assert table["ours"]["synthetic_shift"] < 0.3 and table["ours"]["real_shift"] < 0.3
+
+
+def test_the_documented_score_is_the_one_that_is_measured():
+    assert score.documented() == score.report().strip()
