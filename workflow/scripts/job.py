@@ -16,7 +16,7 @@ def job(snakemake) -> Iterator[logging.Logger]:
 
     Threads must be set before torch is imported: import the engine's heavy modules inside the block.
     """
-    from rangefinder.errors import InputError
+    from rangefinder.errors import InputError, RunError
 
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(snakemake.threads)
@@ -29,7 +29,7 @@ def job(snakemake) -> Iterator[logging.Logger]:
     log = logging.getLogger("rangefinder")
     try:
         yield log
-    except InputError as error:
+    except (InputError, RunError) as error:
         log.error("error: %s", error)
         sys.exit(1)
     except Exception:

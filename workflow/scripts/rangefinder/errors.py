@@ -1,9 +1,13 @@
-"""The one error type for bad input."""
+"""The one error type for bad input, and the one for a run that could not be finished."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+
+class RunError(Exception):
+    """A run that could not be finished; the message says why in one line, and what to do."""
 
 
 class InputError(Exception):

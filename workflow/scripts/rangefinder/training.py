@@ -18,6 +18,7 @@ from torch import nn
 from . import data, experiment, optimizers, provenance, records, schedules, study
 from .checkpoints import Checkpoints
 from .clocks import Clocks
+from .errors import RunError
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +26,11 @@ log = logging.getLogger(__name__)
 LOOK_EVERY = 100
 
 
-class Interrupted(Exception):
+class Interrupted(RunError):
     """The run was told to stop (SIGTERM or SIGINT) and has written its checkpoint."""
 
 
-class OutOfMemory(Exception):
+class OutOfMemory(RunError):
     """The run does not fit into the device's memory."""
 
 
