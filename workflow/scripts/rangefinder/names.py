@@ -70,7 +70,16 @@ OPTIMIZERS: dict[str, tuple[str, ...]] = {
         "exclude_from_weight_decay",
     ),
     "LARSWriteUp": ("momentum", "weight_decay", "trust_coefficient", "revision"),
-    "LAMB": ("betas", "eps", "weight_decay", "clip", "exclude_from_adaptation", "exclude_from_weight_decay"),
+    "LAMB": (
+        "betas",
+        "eps",
+        "weight_decay",
+        "bias_correction",
+        "norm_clip",
+        "ratio_clip",
+        "exclude_from_adaptation",
+        "exclude_from_weight_decay",
+    ),
 }
 
 # Training and test samples where they are known beforehand.

@@ -1,0 +1,188 @@
+"""Studies: expansion by hand counts, sharing, trials, and the names against the real thing."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from rangefinder import expressions, models, names, optimizers, schedules, study, validation
+from rangefinder.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+BASE = """
+title: T
+dataset: {name: digits, validation: 200}
+model: {name: LeNetSmall}
+run: {lr: 0.1, batch_size: 64, epochs: 8}
+seeds: [0, 1, 2]
+optimizers: {sgd: {name: SGD, momentum: 0.9}, adam: {name: Adam}}
+schedules: {none: {name: none}, step: {name: StepLR, step_size: 3}}
+sweeps:
+  a: {grid: {optimizer: [sgd, adam], schedule: [none, step]}}
+"""
+
+
+def load(tmp_path, text=BASE, trial=None):
+    path = tmp_path / "s.yaml"
+    path.write_text(text)
+    return study.load(path, trial)
+
+
+@pytest.mark.parametrize(
+    ("name", "runs", "sweeps"), [("digits", 14 * 3, 6), ("lenet5-mnist", 3 + 4 * 3 + 5 * 3 * 5, 4)]
+)
+def test_shipped_studies_have_the_runs_they_promise(name, runs, sweeps):
+    loaded = study.load(ROOT / f"config/studies/{name}.yaml")
+    assert len(loaded.runs) == runs
+    assert sum(len(test.seeds) for test in loaded.range_tests.values()) == sweeps
+
+
+def test_a_grid_is_the_product_of_its_axes_and_seeds(tmp_path):
+    loaded = load(tmp_path)
+    assert len(loaded.runs) == 2 * 2 * 3
+    assert next(iter(loaded.runs)) == "sgd-none-bs64-seed0"
+    run = loaded.runs["adam-step-bs64-seed2"]
+    assert run.parameters["optimizer"] == {"name": "Adam"} and run.parameters["seed"] == 2
+    assert run.range_test is None and run.dataset == "digits"
+
+
+def test_sweeps_share_a_run_and_do_not_change_it(tmp_path):
+    one = load(tmp_path)
+    two = load(tmp_path, BASE + "  b: {grid: {optimizer: [sgd], schedule: [none]}}\n")
+    assert two.runs["sgd-none-bs64-seed0"].sweeps == ("a", "b")
+    assert {name: run.spec for name, run in one.runs.items()} == {
+        name: run.spec for name, run in two.runs.items()
+    }
+
+
+def test_the_same_name_for_other_parameters_is_refused(tmp_path):
+    with pytest.raises(
+        InputError, match=r"sweeps\.b: names the run 'sgd-none-bs64-seed0' with other parameters"
+    ):
+        load(tmp_path, BASE + "  b: {set: {epochs: 9}, grid: {optimizer: [sgd], schedule: [none]}}\n")
+
+
+def test_a_form_and_dotted_axes_are_part_of_the_id(tmp_path):
+    text = (
+        BASE
+        + "  b: {form: put-right, grid: {optimizer: [sgd], schedule: [none], dataset.validation: [100, 300]}}\n"
+    )
+    loaded = load(tmp_path, text)
+    run = loaded.runs["right-sgd-none-bs64-dataset.validation300-seed0"]
+    assert run.form == "put-right" and run.parameters["dataset"]["validation"] == 300
+    assert run.parameters["dataset"]["name"] == "digits"
+
+
+def test_a_trial_shrinks_in_proportion_and_keeps_the_names(tmp_path):
+    loaded = load(tmp_path, trial={"epochs": 4, "seeds": 1, "train_samples": 40})
+    assert list(loaded.runs) == [name for name in load(tmp_path).runs if name.endswith("seed0")]
+    parameters = loaded.runs["sgd-step-bs64-seed0"].parameters
+    assert parameters["epochs"] == 4 and parameters["schedule"]["step_size"] == 2  # 3 of 8 epochs, rounded up
+    assert parameters["batch_size"] == 40 == parameters["dataset"]["train_samples"]
+    assert loaded.folder == "s-trial"
+
+
+def test_an_lr_range_must_be_there_to_be_referred_to(tmp_path):
+    with pytest.raises(InputError, match="refers to an LR range, but it has no range test"):
+        load(tmp_path, BASE.replace("lr: 0.1", "lr: suggested / 10"))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0.05 * k", 0.2), ("suggested / 10", 0.05), ("2 × suggested ÷ k", 0.25), (0.3, 0.3), ("1e-3", 1e-3)],
+)
+def test_expressions(text, value):
+    assert expressions.evaluate(text, {"k": 4.0, "suggested": 0.5}) == pytest.approx(value, rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "k k", "2 *", "-1", "__import__('os')", "suggested + 1", "nan", "inf", "0", True, "lr"]
+)
+def test_what_is_no_expression_is_refused(text):
+    with pytest.raises(InputError, match="not a learning rate"):
+        expressions.evaluate(text, {"k": 4.0, "suggested": 0.5})
+
+
+@given(st.text(max_size=200))
+def test_no_text_makes_the_yaml_reader_fail_otherwise(text):
+    try:
+        validation.check(validation.parse_yaml(text, "f"), "study", "f")
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        pytest.fail("random text is no study")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("title: T", "titel: T", "unknown key"),
+        ("epochs: 8", "epochs: 0", "run.epochs: not usable (got 0); allowed: a whole number at least 1"),
+        ("epochs: 8", "epochs: 1e400", "run.epochs: not usable"),
+        (
+            "batch_size: 64",
+            "batch_size: true",
+            "run.batch_size: not usable (got True); allowed: a whole number",
+        ),
+        ("batch_size: 64", "batch_size: 5000", "batch larger than the training set (got 5000)"),
+        ("validation: 200", "validation: 1437", "no training samples are left (got 1437)"),
+        ("lr: 0.1", "lr: -1", "run.lr: not usable (got -1)"),
+        ("lr: 0.1", "lr: sugested", "not a learning rate (got 'sugested')"),
+        ("lr: 0.1", "lr: 0.1 * k", "reference_batch_size: is needed where k is used"),
+        ("name: digits", "name: digit", "unknown data set (got 'digit'); did you mean 'digits'?"),
+        (
+            "name: LeNetSmall",
+            "name: LeNetSmal",
+            "unknown model (got 'LeNetSmal'); did you mean 'LeNetSmall'?",
+        ),
+        (
+            "momentum: 0.9",
+            "momentun: 0.9",
+            "SGD has no such argument (got 'momentun'); did you mean 'momentum'?",
+        ),
+        ("step_size: 3", "step_sise: 3", "unknown key (got 'step_sise'); did you mean 'step_size'?"),
+        (
+            "{name: StepLR, step_size: 3}",
+            "{name: MultiStepLR, milestones: [9]}",
+            "past the end of training (got 9)",
+        ),
+        ("step_size: 3", "step_size: 3, warmup: {epochs: 8}", "warm-up is not shorter than training"),
+        ("[sgd, adam]", "[sgd, sgd]", "a value stands twice"),
+        ("[sgd, adam]", "[sgd, lion]", "unknown optimizer (got 'lion')"),
+        ("[sgd, adam]", "[]", "grid.optimizer: not usable"),
+        ("seeds: [0, 1, 2]", "seeds: [0, 0]", "seeds: not usable"),
+        ("seeds: [0, 1, 2]", "seeds: []", "seeds: not usable"),
+        ("  a:", "  ../a:", "sweeps: not usable (got '../a')"),
+        ("title: T", "title: T\ntitle: U", "the key 'title' stands twice"),
+        ("title: T", "title: !!python/object/apply:os.system [ls]", "not valid YAML"),
+        ("epochs: 8", "epochs: 8, micro_batch: 7", "does not divide the batch size (got 7)"),
+        ("name: LeNetSmall", "name: ../net.py:make", "model.name: no such file (got '../net.py:make')"),
+    ],
+)
+def test_bad_studies_are_refused_in_one_line(tmp_path, old, new, message):
+    assert old in BASE
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, BASE.replace(old, new, 1))
+    assert message in str(caught.value) and "s.yaml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_every_optimizer_argument_that_a_study_may_set_is_taken():
+    parameter = [("weight", torch.nn.Parameter(torch.ones(2, 2)))]
+    for name, arguments in names.OPTIMIZERS.items():
+        known = set(inspect.signature(optimizers.OPTIMIZERS[name]).parameters)
+        special = {"exclude_from_weight_decay", "exclude_from_adaptation"}
+        assert set(arguments) - special <= known, name
+        for argument in special & set(arguments):
+            optimizers.build({"name": name, argument: ["bias"]}, parameter, lr=0.1)
+
+
+def test_names_are_those_of_the_engine():
+    assert set(names.MODELS) == set(models.MODELS)
+    assert set(validation.schema("study")["$defs"]["schedule"]["properties"]["name"]["enum"]) == set(
+        schedules.SCHEDULES
+    )
+    given = set(validation.schema("study")["$defs"]["schedule"]["properties"]) - {"name", "per", "warmup"}
+    assert given == {key for kind in schedules.SCHEDULES.values() for key in kind.parameters}
