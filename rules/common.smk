@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.current_basedir) / "../workflow/scripts"))
 
-from rangefinder import devices, study as studies  # noqa: E402
+from rangefinder import devices, runs, study as studies  # noqa: E402
 from rangefinder.errors import InputError  # noqa: E402
 
 
@@ -24,7 +24,7 @@ RESULTS = config["results"]
 DATA = f"{RESULTS}/data"
 STUDY_FILES = or_exit(studies.find, config["studies_dir"])
 # A folder of results belongs to one study, whole or shrunk to a trial.
-FOLDERS = {studies.folder(name, config["trial"]): name for name in STUDY_FILES}
+FOLDERS = {runs.folder(name, config["trial"]): name for name in STUDY_FILES}
 
 
 DATASETS = (
@@ -52,7 +52,7 @@ for name in config["studies"]:
         )
         sys.exit(f"error: {error}")
 for name in {*config["studies"], *(set(sys.argv) & set(STUDY_FILES))}:
-    study_of(studies.folder(name, config["trial"]))
+    study_of(runs.folder(name, config["trial"]))
 
 
 def dataset_of(key):
@@ -135,14 +135,14 @@ def published_file(wildcards):
 def report_files(name):
     """The report of a study, by the study's name."""
     return [
-        f"{RESULTS}/{studies.folder(name, config['trial'])}/report.{kind}"
+        f"{RESULTS}/{runs.folder(name, config['trial'])}/report.{kind}"
         for kind in ("html", "md")
     ]
 
 
 def study_reports(name, wildcards):
     """`report_files` as an input function: the study is read only when it is asked for."""
-    study_of(studies.folder(name, config["trial"]))
+    study_of(runs.folder(name, config["trial"]))
     return report_files(name)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rangefinder import clocks, data, experiment, records, study, training
+from rangefinder import clocks, data, experiment, records, resolution, training
 from rangefinder.errors import InputError
 from torch import nn
 
@@ -231,7 +231,7 @@ def test_too_little_memory_ends_with_advice(digits, tmp_path, monkeypatch):
 def test_lr_expressions_resolve_to_the_numbers_of_the_range():
     parameters = {"lr": "suggested / 10", "batch_size": 256, "reference_batch_size": 64}
     parameters["schedule"] = {"name": "OneCycleLR", "max_lr": "lr * 2 * k"}
-    found = study.resolve(
+    found = resolution.resolve(
         parameters, {"suggested_lr": {"value": 0.5}, "lr_min": None, "lr_max": None, "status": "ok"}
     )
     assert found["lr"] == pytest.approx(0.05, rel=1e-15)

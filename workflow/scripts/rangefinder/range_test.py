@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import data, experiment, optimizers, provenance, records, study
+from . import data, experiment, optimizers, provenance, records, runs
 from .clocks import Clocks
 
 log = logging.getLogger(__name__)
@@ -173,7 +173,7 @@ def run(
     """Run one seed of a study's range test and write sweep.csv, sweep.json and machine.json.
 
     Args:
-        spec: the range test's specification (`study.RangeTest.spec(seed)`).
+        spec: the range test's specification (`runs.RangeTest.spec(seed)`).
 
     Returns:
         The content of sweep.json.
@@ -219,8 +219,8 @@ def run(
         "range_test": spec["range_test"],
         "seed": spec["seed"],
         "parameters": parameters,
-        "digest": study.digest(parameters),
-        "spec_digest": study.digest(spec),
+        "digest": runs.digest(parameters),
+        "spec_digest": runs.digest(spec),
         "steps_per_decade": len(lrs) / math.log10(parameters["end_lr"] / parameters["start_lr"]),
         "steps": len(lrs),
         "stopped": result.stopped,

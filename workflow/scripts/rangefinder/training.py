@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import data, experiment, optimizers, provenance, records, schedules, study
+from . import data, experiment, optimizers, provenance, records, resolution, runs, schedules
 from .checkpoints import Checkpoints
 from .clocks import Clocks
 from .errors import RunError
@@ -48,7 +48,7 @@ def run(
     """Train one run of a study and write its record.
 
     Args:
-        spec: the run's specification from the study (`study.Run.spec`).
+        spec: the run's specification from the study (`runs.Run.spec`).
         lr_range: the content of range.json, for runs whose LR refers to it.
         data_folder: the prepared data set.
         folder: where run.json, machine.json, epochs.csv and steps.csv go.
@@ -66,12 +66,12 @@ def run(
         InputError: the specification, the LR range or the data cannot be used.
     """
     clocks = clocks or Clocks()
-    parameters = study.resolve(spec["parameters"], lr_range)
+    parameters = resolution.resolve(spec["parameters"], lr_range)
     with clocks.running("data"):
         arrays = data.load(data_folder)
-    digest = study.digest(parameters)
+    digest = runs.digest(parameters)
     checkpoints = Checkpoints(
-        checkpoint_folder, spec["run"], study.digest({"run": digest, "data": arrays.digest})
+        checkpoint_folder, spec["run"], runs.digest({"run": digest, "data": arrays.digest})
     )
     with checkpoints.lock(), stop_on_signal() as stop:
         try:
@@ -96,7 +96,7 @@ def run(
             **{key: spec[key] for key in ("study", "run", "seed")},
             "parameters": parameters,
             "digest": digest,
-            "spec_digest": study.digest(spec),
+            "spec_digest": runs.digest(spec),
             "lr": {
                 "expression": spec["parameters"]["lr"],
                 "value": parameters["lr"],

@@ -1,0 +1,430 @@
+"""A validated study's grids into its runs: defaults, sharing, trials, and every check made before a job."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from . import expressions, resolution, schedules, validation
+from .errors import InputError
+from .parts import Parts, training_size
+from .runs import RangeTest, Run, Study, digest
+
+RUN_DEFAULTS: dict[str, Any] = {
+    "lr": "suggested",
+    "batch_size": 64,
+    "reference_batch_size": None,
+    "micro_batch": None,
+    "epochs": 10,
+    "initialisation": "default",
+    "precision": "fp32",
+    "channels_last": False,
+    "compile": False,
+    "order": "counter",
+    "drop_last": False,
+    "eval_every": 1,
+    "eval_batch_size": 1000,
+}
+DATASET_DEFAULTS: dict[str, Any] = {
+    "normalise": "none",
+    "augmentation": None,
+    "validation": 0,
+    "split_seed": 0,
+    "train_samples": None,
+    "test_samples": None,
+}
+# What the prepared files depend on; everything else about a data set is applied when it is loaded.
+PREPARED = ("name", "path", "arguments", "resize", "source_digest")
+PREFIXES = {"as-published": "published", "put-right": "right"}
+MERGED = ("dataset", "model")
+
+
+class Expansion:
+    """Fills a study's tables, checking as it goes."""
+
+    def __init__(self, study: Study, path: Path) -> None:
+        self.study, self.content = study, study.content
+        self.trial = study.trial or {}
+        self.parts = Parts(path, self.trial)
+        self.wrong = self.parts.wrong
+        self.checked: set[str] = set()
+        self.optimizers: dict[str, dict] = {}
+
+    def fill(self) -> None:
+        content = self.content
+        for name, spec in content["optimizers"].items():
+            self.optimizers[name] = self.parts.optimizer(spec, f"optimizers.{name}")
+        self.base = RUN_DEFAULTS | {
+            "dataset": DATASET_DEFAULTS | content["dataset"],
+            "model": content["model"],
+        }
+        self.base = _merge(self.base, content["run"])
+        for name, test in content["range_tests"].items():
+            self.study.range_tests[name] = self._range_test(name, test)
+        for name, sweep in content["sweeps"].items():
+            for run in self._sweep(name, sweep):
+                self._add(run, name)
+
+    def _settings(self, settings: dict[str, Any], key: str) -> dict[str, Any]:
+        """Run settings with their parts checked; the same part is checked once."""
+        for part, check in (("dataset", self.parts.dataset), ("model", self.parts.model)):
+            mark = f"{part}{digest(settings[part])}"
+            if mark not in self._checked_parts:
+                self._checked_parts[mark] = check(settings[part], key if part in key else part)
+            settings[part] = self._checked_parts[mark]
+        divisor = self.trial.get("batch_divisor", 1)
+        if divisor > 1:
+            settings["reference_batch_size"] = _divide(settings["reference_batch_size"], divisor)
+            settings["batch_size"] = _divide(settings["batch_size"], divisor)
+            settings["micro_batch"] = _divide(settings["micro_batch"], divisor)
+        if "epochs" in self.trial:
+            settings["epochs"] = min(settings["epochs"], self.trial["epochs"])
+        size, batch, micro = (
+            training_size(settings["dataset"]),
+            settings["batch_size"],
+            settings["micro_batch"],
+        )
+        if size is not None and batch > size:
+            if not self.trial:
+                raise self.wrong(
+                    "batch larger than the training set",
+                    f"{key}.batch_size",
+                    batch,
+                    f"1 to {size} (training samples)",
+                )
+            settings["batch_size"] = batch = size
+            micro = settings["micro_batch"] = None if micro is None else min(micro, size)
+        if micro is not None and batch % micro:
+            raise self.wrong(
+                "does not divide the batch size", f"{key}.micro_batch", micro, f"a divisor of {batch}"
+            )
+        return settings
+
+    @cached_property
+    def _checked_parts(self) -> dict[str, dict]:
+        return {}
+
+    def _seeds(self, seeds: list[int]) -> list[int]:
+        return seeds[: self.trial.get("seeds", len(seeds))]
+
+    def _dataset_key(self, spec: Mapping[str, Any]) -> str:
+        """A readable key of what is prepared; specs that differ only when loaded share it."""
+        prepared = {key: spec[key] for key in PREPARED if spec.get(key) is not None}
+        name = prepared["name"]
+        readable = re.sub(
+            r"[^A-Za-z0-9]+",
+            "-",
+            Path(prepared.get("path") or name).stem if "." in name or "path" in prepared else name,
+        )
+        key = readable.strip("-") or "data"
+        if prepared.get("resize"):
+            key += f"-{prepared['resize']}x{prepared['resize']}"
+        if set(prepared) - {"name", "resize"}:
+            key += f"-{digest(prepared)[:8]}"
+        self.study.datasets[key] = prepared
+        return key
+
+    # --- range tests ---
+
+    def _range_test(self, name: str, test: Mapping[str, Any]) -> RangeTest:
+        key = f"range_tests.{name}"
+        if test["optimizer"] not in self.optimizers:
+            raise self.wrong(
+                "unknown optimizer", f"{key}.optimizer", test["optimizer"], list(self.optimizers)
+            )
+        if test["end_lr"] <= test["start_lr"]:
+            raise self.wrong(
+                "not above start_lr", f"{key}.end_lr", test["end_lr"], f"a number above {test['start_lr']}"
+            )
+        if "epochs" in test and "steps_per_decade" in test:
+            raise self.wrong(
+                "stands beside epochs", f"{key}.steps_per_decade", test["steps_per_decade"], "one of the two"
+            )
+        settings = _merge(self.base, test.get("set", {}))
+        if "batch_size" in test:
+            settings["batch_size"] = test["batch_size"]
+        settings = self._settings(settings, key)
+        for unused in (
+            "lr",
+            "epochs",
+            "eval_every",
+            "reference_batch_size",
+            "schedule",
+            "optimizer",
+            "range_test",
+        ):
+            settings.pop(unused, None)
+        settings |= {
+            "optimizer": self.optimizers[test["optimizer"]],
+            "start_lr": test["start_lr"],
+            "end_lr": test["end_lr"],
+        }
+        if "epochs" in test:
+            settings["epochs"] = test["epochs"]  # the length of a sweep says how fast it is: a trial keeps it
+        else:
+            per_decade = test.get("steps_per_decade", 50)
+            settings["steps_per_decade"] = min(per_decade, self.trial.get("steps_per_decade", per_decade))
+        settings["validation_every"] = test.get("validation_every", 0)
+        settings["stop_factor"] = test.get("stop_factor", 4.0)
+        seeds = tuple(self._seeds(test.get("seeds", self.content["seeds"])))
+        return RangeTest(
+            self.study.folder,
+            name,
+            test["optimizer"],
+            seeds,
+            settings,
+            self._dataset_key(settings["dataset"]),
+        )
+
+    # --- sweeps ---
+
+    def _sweep(self, name: str, sweep: Mapping[str, Any]) -> Iterator[Run]:
+        key = f"sweeps.{name}"
+        base = _merge(self.base, sweep.get("set", {}))
+        grid = sweep.get("grid", {})
+        for axis in grid:
+            self._axis(axis, grid[axis], key)
+        form = sweep.get("form")
+        prefix = sweep.get("prefix") or PREFIXES.get(form)
+        seeds = self._seeds(sweep.get("seeds", self.content["seeds"]))
+        axes = list(grid)
+        for cell in sweep.get("cells", [{}]):
+            for values in itertools.product(*(grid[axis] for axis in axes)):
+                given = dict(cell)
+                for axis, value in zip(axes, values, strict=True):
+                    given = _merge(given, _nested(axis, value))
+                yield from self._cell(_merge(base, given), [*cell, *axes], form, prefix, seeds, key)
+
+    def _axis(self, axis: str, values: list, key: str) -> None:
+        top, _, sub = axis.partition(".")
+        schema = validation.schema("study")["$defs"]
+        known = schema["run"]["properties"]
+        if top not in known or (sub and top not in MERGED):
+            raise self.wrong("unknown run setting", f"{key}.grid", axis, sorted(known))
+        for value in values:
+            probe = {"run": _nested(axis, value)}
+            validation.check_part(probe["run"], "study", "run", self.parts.path, f"{key}.grid.{axis}")
+        if len({digest(value) for value in values}) != len(values):
+            raise self.wrong("a value stands twice", f"{key}.grid.{axis}", values)
+
+    def _cell(
+        self,
+        settings: dict[str, Any],
+        varied: list[str],
+        form: str | None,
+        prefix: str | None,
+        seeds: list[int],
+        key: str,
+    ) -> Iterator[Run]:
+        labels = {axis: settings.get(axis) for axis in ("optimizer", "schedule", "batch_size", "lr")}
+        for kind in ("optimizer", "schedule"):
+            known = self.content[f"{kind}s"]
+            if settings.get(kind) is None:
+                raise self.wrong(f"no {kind} is named", f"{key}.grid.{kind}", None, list(known))
+            if settings[kind] not in known:
+                raise self.wrong(f"unknown {kind}", f"{key}.grid.{kind}", settings[kind], list(known))
+        full_epochs = settings["epochs"]
+        settings = self._settings(settings, key)
+        optimizer, schedule = settings["optimizer"], settings["schedule"]
+        spec = self._shrunk(self.content["schedules"][schedule], full_epochs, settings["epochs"])
+        names_used = self._check_lr(settings, spec, key, schedule)
+        range_test = settings.pop("range_test", None)
+        if names_used & set(expressions.RANGE_NAMES):
+            if range_test is None:
+                candidates = [
+                    name for name, test in self.study.range_tests.items() if test.optimizer == optimizer
+                ]
+                if len(candidates) != 1:
+                    found = "no range test" if not candidates else "more than one range test"
+                    raise self.wrong(
+                        f"lr {settings['lr']!r} of {optimizer} refers to an LR range, but it has {found}",
+                        f"{key}.set.range_test",
+                        allowed=list(self.study.range_tests) or "a range test of this optimizer",
+                    )
+                range_test = candidates[0]
+            if range_test not in self.study.range_tests:
+                raise self.wrong(
+                    "unknown range test", f"{key}.set.range_test", range_test, list(self.study.range_tests)
+                )
+        else:
+            range_test = None
+        extra = {}
+        for axis in varied:
+            if axis not in labels:
+                top, _, sub = axis.partition(".")
+                extra[axis] = settings[top][sub] if sub else settings[top]
+        parts = [prefix] if prefix else []
+        parts += [optimizer, schedule, f"bs{labels['batch_size']}"]
+        if "lr" in varied:
+            parts.append(f"lr{_slug(settings['lr'])}")
+        parts += [f"{_slug(axis)}{_slug(value)}" for axis, value in extra.items()]
+        cell = "-".join(parts)
+        parameters = settings | {"optimizer": self.optimizers[optimizer], "schedule": spec}
+        axes = labels | extra  # a trial keeps the names of the study's cells, whatever it shrinks inside them
+        dataset = self._dataset_key(settings["dataset"])
+        for seed in seeds:
+            yield Run(
+                self.study.folder,
+                f"{cell}-seed{seed}",
+                form,
+                (),
+                axes,
+                seed,
+                parameters | {"seed": seed},
+                dataset,
+                range_test,
+            )
+
+    def _shrunk(self, schedule: Mapping[str, Any], full: int, epochs: int) -> dict[str, Any]:
+        """A schedule in a trial: what is counted in epochs shrinks in proportion, what is in steps is cut off."""
+        spec = dict(schedule)
+        if epochs == full:
+            return spec
+
+        def scaled(value: int) -> int:
+            return max(1, math.ceil(value * epochs / full))
+
+        if spec.get("per", "epoch") == "epoch":
+            if "step_size" in spec:
+                spec["step_size"] = scaled(spec["step_size"])
+            if "milestones" in spec:
+                spec["milestones"] = sorted({scaled(value) for value in spec["milestones"]})
+        if "warmup" in spec and "epochs" in spec["warmup"]:
+            spec["warmup"] = spec["warmup"] | {"epochs": min(epochs - 1, scaled(spec["warmup"]["epochs"]))}
+        if spec["name"] == "writeup2":
+            spec["warmup_epochs"] = min(epochs - 1, scaled(spec.get("warmup_epochs", 5)))
+        return spec
+
+    def _check_lr(
+        self, settings: Mapping[str, Any], spec: Mapping[str, Any], key: str, schedule: str
+    ) -> set[str]:
+        """Check the LR and the schedule as far as it goes before the range is known; the names they refer to."""
+        mark = digest(
+            [
+                settings["lr"],
+                settings["reference_batch_size"],
+                settings["epochs"],
+                spec,
+                settings["batch_size"],
+            ]
+        )
+        known = [*expressions.RANGE_NAMES, *expressions.SCALE_NAMES]
+        try:
+            used = expressions.names_in(settings["lr"], known)
+        except InputError as error:
+            raise self.wrong(
+                error.message, f"{key}.lr", settings["lr"], str(error).partition("allowed: ")[2]
+            ) from None
+        for name in resolution.EXPRESSIONS:
+            if isinstance(spec.get(name), str):
+                used |= expressions.names_in(spec[name], [*known, "lr"]) - {"lr"}
+        if used & set(expressions.SCALE_NAMES) and settings["reference_batch_size"] is None:
+            raise self.wrong(
+                "is needed where k is used", f"{key}.set.reference_batch_size", None, "a batch size"
+            )
+        if mark in self.checked:
+            return used
+        self.checked.add(mark)
+        stand_in = {name: {"value": 0.1} for name in ("lr_min", "suggested_lr", "lr_max")} | {"status": "ok"}
+        size = training_size(settings["dataset"]) or 10 * settings["batch_size"]
+        steps = -(-size // settings["batch_size"])
+        try:
+            resolved = resolution.resolve({**settings, "schedule": dict(spec)}, stand_in)
+            schedules.build(
+                resolved["schedule"],
+                base_lr=resolved["lr"],
+                epochs=settings["epochs"],
+                steps_per_epoch=steps,
+                momentum=0.9,  # a stand-in: whether the optimizer has momentum is checked where it is built
+            )
+        except InputError as error:
+            text = error.message + (f" (got {error.value!r})" if error.value is not None else "")
+            allowed = str(error).partition("allowed: ")[2] or None
+            raise self.wrong(
+                text,
+                f"schedules.{schedule}.{(error.key or '').removeprefix('schedule.')}".rstrip("."),
+                None,
+                allowed,
+            ) from None
+        if self.trial:
+            return used
+        total = settings["epochs"] * (steps if spec.get("per") == "step" else 1)
+        unit = "steps" if spec.get("per") == "step" else "epochs"
+        for milestone in spec.get("milestones", []):
+            if milestone >= total:
+                raise self.wrong(
+                    "past the end of training",
+                    f"schedules.{schedule}.milestones",
+                    milestone,
+                    f"1 to {total - 1} {unit}",
+                )
+        warmup = spec.get("warmup", {})
+        if (
+            warmup.get("epochs", 0) >= settings["epochs"]
+            or warmup.get("steps", 0) >= settings["epochs"] * steps
+        ):
+            raise self.wrong(
+                "warm-up is not shorter than training",
+                f"schedules.{schedule}.warmup",
+                warmup,
+                f"less than {settings['epochs']} epochs",
+            )
+        return used
+
+    def _add(self, run: Run, sweep: str) -> None:
+        present = self.study.runs.get(run.id)
+        if present is None:
+            self.study.runs[run.id] = _with_sweep(run, (sweep,))
+        elif present.parameters == run.parameters and present.form == run.form:
+            self.study.runs[run.id] = _with_sweep(present, (*present.sweeps, sweep))
+        else:
+            raise self.wrong(
+                f"names the run {run.id!r} with other parameters than sweep {present.sweeps[0]!r}",
+                f"sweeps.{sweep}",
+                allowed="a prefix that tells them apart, or the same settings",
+            )
+
+
+def _with_sweep(run: Run, sweeps: tuple[str, ...]) -> Run:
+    return Run(
+        run.study, run.id, run.form, sweeps, run.axes, run.seed, run.parameters, run.dataset, run.range_test
+    )
+
+
+def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with changes; a data set's and a model's own keys are merged one by one."""
+    merged = {**base, **changes}
+    for part in MERGED:
+        if part in base and part in changes:
+            merged[part] = {**base[part], **changes[part]}
+    return merged
+
+
+def _nested(axis: str, value: Any) -> dict[str, Any]:
+    top, _, sub = axis.partition(".")
+    return {top: {sub: value}} if sub else {top: value}
+
+
+def _divide(value: int | None, divisor: int) -> int | None:
+    return None if value is None else max(1, value // divisor)
+
+
+def _slug(value: Any) -> str:
+    """A value as part of a run's id."""
+    if isinstance(value, float):
+        value = f"{value:g}"
+    text = json.dumps(value) if isinstance(value, dict | list) else str(value)
+    text = (
+        text.replace("*", "x")
+        .replace("×", "x")
+        .replace("/", "_over_")
+        .replace("÷", "_over_")
+        .replace(" ", "")
+    )
+    return re.sub(r"[^A-Za-z0-9._]+", "_", text).strip("_")

@@ -1,0 +1,118 @@
+"""The named parts of a study (optimizer, data set, model), each checked against what there is."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from . import names, user_code
+from .errors import InputError
+
+
+class Parts:
+    """Checks the parts that a study's file names, and completes what identifies them.
+
+    Args:
+        path: the study's file: references are relative to it, and messages name it.
+        trial: how the study is shrunk.
+    """
+
+    def __init__(self, path: Path, trial: Mapping[str, int]) -> None:
+        self.path, self.trial = path, trial
+
+    def wrong(self, message: str, key: str, value: Any = None, allowed: Any = None) -> InputError:
+        """The error for a key of the study's file."""
+        return InputError(message, file=self.path, key=key, value=value, allowed=allowed)
+
+    def optimizer(self, spec: Mapping[str, Any], key: str) -> dict[str, Any]:
+        """An optimizer by name with its arguments."""
+        name = spec["name"]
+        if user_code.is_reference(name):
+            return self._user(dict(spec), f"{key}.name")
+        if name not in names.OPTIMIZERS:
+            raise self.wrong(
+                "unknown optimizer", f"{key}.name", name, [*names.OPTIMIZERS, "path/file.py:function"]
+            )
+        for argument in spec:
+            if argument != "name" and argument not in names.OPTIMIZERS[name]:
+                raise self.wrong(f"{name} has no such argument", key, argument, names.OPTIMIZERS[name])
+        return dict(spec)
+
+    def _user(self, spec: dict[str, Any], key: str) -> dict[str, Any]:
+        """A user's own function: found relative to the study, its source part of the run's identity."""
+        file, _, function = spec["name"].rpartition(":")
+        path = Path(file) if Path(file).is_absolute() else self.path.parent / file
+        if not path.is_file():
+            raise self.wrong(
+                "no such file", key, spec["name"], "path/file.py:function, relative to the study"
+            )
+        return spec | {
+            "name": f"{path.as_posix()}:{function}",
+            "source_digest": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+
+    def dataset(self, spec: dict[str, Any], key: str) -> dict[str, Any]:
+        """A data set by name, with its sizes checked and a trial's limits applied."""
+        name = spec["name"]
+        if user_code.is_reference(name):
+            spec = self._user(spec, f"{key}.name")
+        elif name not in names.DATASETS:
+            raise self.wrong(
+                "unknown data set", f"{key}.name", name, [*names.DATASETS, "path/file.py:function"]
+            )
+        elif name in ("npz", "imagefolder"):
+            place = self.path.parent / spec.get("path", "")
+            if "path" not in spec or not place.exists():
+                raise self.wrong(
+                    "no such file or folder", f"{key}.path", spec.get("path"), "a path relative to the study"
+                )
+            spec = spec | {"path": place.as_posix()}
+        for limit, sample in (("train_samples", "train_samples"), ("test_samples", "test_samples")):
+            if limit in self.trial:
+                spec = spec | {sample: min(self.trial[limit], spec[sample] or self.trial[limit])}
+        if "validation_samples" in self.trial:
+            spec = spec | {"validation": min(self.trial["validation_samples"], spec["validation"])}
+        sizes = names.DATASETS.get(name)
+        if sizes:
+            train, test = sizes
+            if spec["validation"] >= train:
+                raise self.wrong(
+                    "no training samples are left",
+                    f"{key}.validation",
+                    spec["validation"],
+                    f"0 to {train - 1}",
+                )
+            for sample, most in (("train_samples", train - spec["validation"]), ("test_samples", test)):
+                if sample in self.trial and spec[sample] is not None:
+                    spec = spec | {sample: min(spec[sample], most)}  # a trial's limit is an upper one
+                if spec[sample] is not None and spec[sample] > most:
+                    raise self.wrong("more than there are", f"{key}.{sample}", spec[sample], f"1 to {most}")
+        return spec
+
+    def model(self, spec: dict[str, Any], key: str) -> dict[str, Any]:
+        """A model by name with its arguments."""
+        name = spec["name"]
+        if user_code.is_reference(name):
+            return self._user(spec, f"{key}.name")
+        if name in names.MODELS:
+            for argument in spec:
+                if argument not in ("name", "classes", *names.MODELS[name]):
+                    raise self.wrong(
+                        f"{name} has no such argument", key, argument, ["classes", *names.MODELS[name]]
+                    )
+        elif not re.fullmatch(r"[a-z0-9_]+", name) or not names.is_torchvision_classifier(name):
+            allowed = [*names.MODELS, "a torchvision classifier", "path/file.py:function"]
+            raise self.wrong("unknown model", f"{key}.name", name, allowed)
+        return spec
+
+
+def training_size(dataset: Mapping[str, Any]) -> int | None:
+    """Training samples of a data set as far as they are known before it is read."""
+    sizes = names.DATASETS.get(dataset["name"])
+    if not sizes:
+        return dataset.get("train_samples")
+    left = sizes[0] - dataset["validation"]
+    return min(left, dataset["train_samples"] or left)

@@ -1,0 +1,55 @@
+"""A run's learning rates as numbers, once its LR range is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from . import expressions
+from .errors import InputError
+
+EXPRESSIONS = ("max_lr", "eta_min", "end_lr", "warmup_multiplier")
+
+
+def resolve(parameters: Mapping[str, Any], lr_range: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A run's parameters with every LR expression evaluated.
+
+    Args:
+        parameters: of a `Run`.
+        lr_range: the content of range.json, where the run refers to it.
+
+    Returns:
+        The same parameters with ``lr`` and the schedule's LRs as numbers.
+
+    Raises:
+        InputError: the range test found no usable number, or an expression is wrong.
+    """
+    values: dict[str, float] = {}
+    used = expressions.names_in(parameters["lr"], [*expressions.RANGE_NAMES, *expressions.SCALE_NAMES])
+    for name in EXPRESSIONS:
+        if isinstance(parameters["schedule"].get(name), str):
+            used |= expressions.names_in(
+                parameters["schedule"][name], [*expressions.RANGE_NAMES, *expressions.SCALE_NAMES, "lr"]
+            )
+    for name, entry in (("lr_min", "lr_min"), ("suggested", "suggested_lr"), ("lr_max", "lr_max")):
+        if lr_range is not None and lr_range.get(entry):
+            values[name] = lr_range[entry]["value"]
+        elif name in used:
+            test, status = (lr_range or {}).get("range_test"), (lr_range or {}).get("status")
+            raise InputError(
+                f"range test {test!r} ended as {status!r} and gives no {name}; widen its range or set a number",
+                key="lr",
+                value=parameters["lr"],
+            )
+    if parameters.get("reference_batch_size"):
+        values["k"] = parameters["batch_size"] / parameters["reference_batch_size"]
+        values["sqrt_k"] = math.sqrt(values["k"])
+    resolved = dict(parameters)
+    resolved["lr"] = values["lr"] = expressions.evaluate(parameters["lr"], values)
+    schedule = dict(parameters["schedule"])
+    for name in EXPRESSIONS:
+        if isinstance(schedule.get(name), str):
+            schedule[name] = expressions.evaluate(schedule[name], values)
+    resolved["schedule"] = schedule
+    return resolved
