@@ -10,6 +10,7 @@ import pytest
 import pytorch_optimizer
 import timm.optim
 import torch
+from optimizer_runs import assert_close, parameters, run
 from rangefinder.lamb import LAMB
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -54,28 +55,6 @@ def algorithm2(
             ratio = weight_norm / update_norm if weight_norm and update_norm else 1.0
             weights[i] = weights[i] - eta * (min(ratio, highest) if adapt else 1.0) * update
     return weights
-
-
-def parameters(weights, dtype=torch.float64):
-    return [torch.nn.Parameter(torch.tensor(w, dtype=dtype)) for w in weights]
-
-
-def run(optimizer, params, gradients, lrs):
-    for lr, step in zip(lrs, gradients, strict=True):
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        for p, g in zip(params, step, strict=True):
-            p.grad = torch.tensor(g, dtype=p.dtype)
-        optimizer.step()
-    return [p.detach().double().numpy() for p in params]
-
-
-def assert_close(found, expected, tolerance):
-    """Largest difference of each tensor relative to its largest element."""
-    for i, (a, b) in enumerate(zip(found, expected, strict=True)):
-        scale = max(np.abs(b).max(), 1e-300)
-        assert np.isfinite(a).all()
-        assert np.abs(a - b).max() <= tolerance * scale, f"tensor {i}: {np.abs(a - b).max() / scale}"
 
 
 @pytest.mark.parametrize("foreach", [False, True])

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from .lars import Parameters, check_numbers
-from .layerwise import multi_tensor, norm, norms, scaled
+from .layerwise import Layerwise, multi_tensor, norm, norms, scaled
 
 
-class LAMB(Optimizer):
+class LAMB(Layerwise):
     """LAMB as in Algorithm 2 of You et al. 2019 (arXiv:1904.00962).
 
     For each tensor x with gradient g, at step t::
@@ -85,20 +83,6 @@ class LAMB(Optimizer):
         group = self.param_groups[0]
         return "foreach" if multi_tensor(group, group["params"]) else "per-tensor"
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """Make one step; parameters without a gradient stay as they are."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if params:
-                group["step"] += 1
-                (self._device_step if multi_tensor(group, params) else self._host_step)(group, params)
-        return loss
-
     def _moments(self, p: Tensor) -> tuple[Tensor, Tensor]:
         state = self.state[p]
         if not state:
@@ -107,6 +91,7 @@ class LAMB(Optimizer):
         return state["exp_avg"], state["exp_avg_sq"]
 
     def _host_step(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        group["step"] += 1
         lr, (beta1, beta2) = float(group["lr"]), group["betas"]
         first, second = _corrections(group, float(group["step"]))
         low, high = group["norm_clip"] or (0.0, math.inf)
@@ -128,6 +113,7 @@ class LAMB(Optimizer):
             p.add_(update, alpha=-lr * ratio)
 
     def _device_step(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        group["step"] += 1
         lr, (beta1, beta2) = group["lr"], group["betas"]
         first, second = _corrections(group, group["step"], params[0].dtype)
         grads = [p.grad for p in params]

@@ -31,7 +31,32 @@ class Factors(NamedTuple):
     outer: Any
 
 
-class LayerwiseSGD(Optimizer):
+class Layerwise(Optimizer):
+    """Base of the optimizers whose update has a factor per tensor: goes through the groups, by device."""
+
+    @abstractmethod
+    def _host_step(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        """One step of a group, tensor by tensor."""
+
+    @abstractmethod
+    def _device_step(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        """One step of a group, all tensors at once and without waiting for the host."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """Make one step; parameters without a gradient stay as they are."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if params:
+                (self._device_step if multi_tensor(group, params) else self._host_step)(group, params)
+        return loss
+
+
+class LayerwiseSGD(Layerwise):
     """Base of the optimizers that are SGD with momentum but for a factor per tensor.
 
     State: ``momentum_buffer`` (v) of every parameter, zero at the start. Groups must hold ``lr``,
@@ -56,19 +81,6 @@ class LayerwiseSGD(Optimizer):
         if multi_tensor(group, group["params"]):
             return "foreach"
         return "fused" if group["momentum"] and not group["nesterov"] else "per-tensor"
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """Make one step; parameters without a gradient stay as they are."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if params:
-                (self._device_step if multi_tensor(group, params) else self._host_step)(group, params)
-        return loss
 
     def _buffer(self, p: Tensor) -> Tensor:
         state = self.state[p]
