@@ -25,6 +25,7 @@ def job(snakemake) -> Iterator[logging.Logger]:
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     console = logging.StreamHandler()
     console.setLevel(logging.WARNING)
+    console.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[file, console])
     log = logging.getLogger("rangefinder")
     try:
