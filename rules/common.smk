@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.current_basedir) / "../workflow/scripts"))
 
-from rangefinder import devices, runs, study as studies  # noqa: E402
+from rangefinder import devices, runs, sessions, study as studies  # noqa: E402
 from rangefinder.errors import InputError  # noqa: E402
 
 
@@ -150,6 +150,10 @@ def study_reports(name, wildcards):
 def gpus():
     """GPUs a job asks for: none on a machine without any (a cluster's profile sets its own number)."""
     return 1 if devices.visible() else 0
+
+
+if workflow.is_main_process and not workflow.dryrun:
+    sessions.begin()
 
 
 wildcard_constraints:

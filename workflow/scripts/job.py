@@ -16,8 +16,10 @@ def job(snakemake) -> Iterator[logging.Logger]:
 
     Threads must be set before torch is imported: import the engine's heavy modules inside the block.
     """
+    from rangefinder import sessions
     from rangefinder.errors import InputError, RunError
 
+    sessions.watch()
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(snakemake.threads)
     # Line-buffered, so that a run can be followed while it trains.

@@ -15,6 +15,7 @@ with job(snakemake), leased(snakemake) as (clocks, gpus):  # noqa: F821
         data_folder=Path(snakemake.input.data[0]).parent,  # noqa: F821
         folder=Path(snakemake.output.run).parent,  # noqa: F821
         checkpoint_folder=Path(snakemake.output.run).parents[2] / "checkpoints",  # noqa: F821
+        notes_folder=Path(snakemake.output.run).parents[2] / "unfinished",  # noqa: F821
         leased=gpus,
         clocks=clocks,
         checkpoint_minutes=snakemake.config["checkpoint_minutes"],  # noqa: F821

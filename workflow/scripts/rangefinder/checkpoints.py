@@ -14,11 +14,12 @@ import io
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import InputError
+from .errors import InUse
 
 log = logging.getLogger(__name__)
 
@@ -84,16 +85,20 @@ class Checkpoints:
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, wait_s: float = 0.0) -> Iterator[None]:
         """Hold the run for this process; a second copy of a run that is still going is refused.
+
+        Args:
+            wait_s: how long to wait for the holder, which may be writing its last checkpoint.
 
         The kernel frees the lock when the process ends, however it ends. On a shared file system it holds
         between nodes as far as that file system supports flock (NFS from version 4 on, Lustre with -o flock).
 
         Raises:
-            InputError: another process trains this run now.
+            InUse: another process trains this run now.
         """
         path = self.root / f"{self.run}.lock"
+        deadline = time.monotonic() + wait_s
         while True:
             self.root.mkdir(parents=True, exist_ok=True)
             try:
@@ -104,7 +109,10 @@ class Checkpoints:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 os.close(descriptor)
-                raise InputError(
+                if time.monotonic() < deadline:
+                    time.sleep(0.1)
+                    continue
+                raise InUse(
                     "another process is training this run now; wait for it or end it first",
                     file=path,
                     key=self.run,

@@ -7,7 +7,13 @@ from collections.abc import Iterable
 
 
 class RunError(Exception):
-    """A run that could not be finished; the message says why in one line, and what to do."""
+    """A run that could not be finished; the message says why in one line, and what to do.
+
+    Attributes:
+        status: how the run ended (`unfinished` records it).
+    """
+
+    status = "failed"
 
 
 class InputError(Exception):
@@ -53,3 +59,7 @@ class InputError(Exception):
                     parts.append(f"; did you mean {close[0]!r}?")
                 parts.append(f"; allowed: {', '.join(names)}")
         super().__init__(" ".join("".join(parts).split("\n")))
+
+
+class InUse(InputError):
+    """Another process works on the same thing now; what it does is no concern of this one's record."""

@@ -158,6 +158,7 @@ class Expansion:
             "schedule",
             "optimizer",
             "range_test",
+            "on_out_of_memory",
         ):
             settings.pop(unused, None)
         settings |= {

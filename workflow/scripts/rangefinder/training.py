@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import data, experiment, optimizers, provenance, records, resolution, runs, schedules
+from . import data, experiment, optimizers, provenance, records, resolution, runs, schedules, unfinished
 from .checkpoints import Checkpoints
 from .clocks import Clocks
 from .errors import RunError
@@ -25,13 +25,20 @@ log = logging.getLogger(__name__)
 # Steps between two looks at the device: one wait each, for divergence and the checkpoint's clock.
 LOOK_EVERY = 100
 
+# A copy of the run that has lost its Snakemake stops within a second or two, with its checkpoint written.
+LOCK_WAIT_S = 10.0
+
 
 class Interrupted(RunError):
     """The run was told to stop (SIGTERM or SIGINT) and has written its checkpoint."""
 
+    status = "interrupted"
+
 
 class OutOfMemory(RunError):
     """The run does not fit into the device's memory."""
+
+    status = "out_of_memory"
 
 
 def run(
@@ -41,6 +48,7 @@ def run(
     data_folder: Path | str,
     folder: Path | str,
     checkpoint_folder: Path | str,
+    notes_folder: Path | str | None = None,
     leased: int = 0,
     clocks: Clocks | None = None,
     checkpoint_minutes: float = 5.0,
@@ -53,6 +61,7 @@ def run(
         data_folder: the prepared data set.
         folder: where run.json, machine.json, epochs.csv and steps.csv go.
         checkpoint_folder: where checkpoints and the run's lock are while it trains.
+        notes_folder: where a run that does not come to its end leaves a note on why (`unfinished`).
         leased: number of GPUs leased for the run; 0 trains on the CPU.
         clocks: clocks that already hold the job's waiting and start-up time.
         checkpoint_minutes: minutes between two checkpoints.
@@ -65,55 +74,84 @@ def run(
         OutOfMemory: the device's memory is too small for the batch.
         InputError: the specification, the LR range or the data cannot be used.
     """
-    clocks = clocks or Clocks()
-    parameters = resolution.resolve(spec["parameters"], lr_range)
-    with clocks.running("data"):
-        arrays = data.load(data_folder)
-    digest = runs.digest(parameters)
-    checkpoints = Checkpoints(
-        checkpoint_folder, spec["run"], runs.digest({"run": digest, "data": arrays.digest})
-    )
-    with checkpoints.lock(), stop_on_signal() as stop:
-        try:
-            trainer = Trainer(
-                parameters,
-                arrays,
-                device=experiment.pick_device(leased),
-                clocks=clocks,
-                checkpoints=checkpoints,
-                checkpoint_seconds=60 * checkpoint_minutes,
-                stop=stop,
-            )
-            trainer.resume()
-            trainer.train()
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            raise OutOfMemory(_memory_advice(parameters)) from error
-        except RuntimeError as error:
-            if "can't allocate memory" in str(error) or "out of memory" in str(error):
-                raise OutOfMemory(_memory_advice(parameters)) from error
-            raise
-        record = {
-            **{key: spec[key] for key in ("study", "run", "seed")},
-            "parameters": parameters,
-            "digest": digest,
-            "spec_digest": runs.digest(spec),
-            "lr": {
-                "expression": spec["parameters"]["lr"],
-                "value": parameters["lr"],
-                "range_test": spec.get("range_test"),
-                "range_status": lr_range["status"] if lr_range else None,
-            },
-            **trainer.record(),
-            "provenance": provenance.provenance(arrays.digest),
-        }
-        records.write_run(folder, record, trainer.machine(), trainer.epoch_table(), trainer.step_table())
-        checkpoints.remove()
+    spec_digest = runs.digest(spec)
+    with unfinished.noted(notes_folder, spec, spec_digest) as progress:
+        clocks = clocks or Clocks()
+        parameters = resolution.resolve(spec["parameters"], lr_range)
+        if parameters.get("on_out_of_memory") == "halve" and notes_folder is not None:
+            note = unfinished.read(notes_folder, spec["run"], spec_digest)
+            parameters["micro_batch"] = _halved(parameters, note)
+        with clocks.running("data"):
+            arrays = data.load(data_folder)
+        digest = runs.digest(parameters)
+        checkpoints = Checkpoints(
+            checkpoint_folder, spec["run"], runs.digest({"run": digest, "data": arrays.digest})
+        )
+        with checkpoints.lock(LOCK_WAIT_S), stop_on_signal() as stop:
+            with _memory_watched(parameters, progress):
+                trainer = Trainer(
+                    parameters,
+                    arrays,
+                    device=experiment.pick_device(leased),
+                    clocks=clocks,
+                    checkpoints=checkpoints,
+                    checkpoint_seconds=60 * checkpoint_minutes,
+                    stop=stop,
+                )
+                progress["steps"] = len(trainer.losses)
+                trainer.resume()
+                try:
+                    trainer.train()
+                finally:
+                    progress["step"] = trainer.step
+            record = {
+                **{key: spec[key] for key in ("study", "run", "seed")},
+                "parameters": parameters,
+                "digest": digest,
+                "spec_digest": spec_digest,
+                "lr": {
+                    "expression": spec["parameters"]["lr"],
+                    "value": parameters["lr"],
+                    "range_test": spec.get("range_test"),
+                    "range_status": lr_range["status"] if lr_range else None,
+                },
+                **trainer.record(),
+                "provenance": provenance.provenance(arrays.digest),
+            }
+            records.write_run(folder, record, trainer.machine(), trainer.epoch_table(), trainer.step_table())
+            checkpoints.remove()
     return record
 
 
-def _memory_advice(parameters: Mapping[str, Any]) -> str:
-    batch = parameters["micro_batch"] if parameters.get("micro_batch") else parameters["batch_size"]
-    return f"out of memory with {batch} samples at once; set run.micro_batch to {max(1, batch // 2)} or less"
+# What allocators of the CPU, CUDA, cuDNN and cuBLAS say where they do not raise an error of their own type.
+_NO_MEMORY = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
+
+
+@contextmanager
+def _memory_watched(parameters: Mapping[str, Any], progress: dict[str, Any]) -> Iterator[None]:
+    """Turn every way in which memory can run out into `OutOfMemory` with its advice."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        own = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not own and not any(text in str(error) for text in _NO_MEMORY):
+            raise
+        at_once = parameters.get("micro_batch") or parameters["batch_size"]
+        advice = f"set run.micro_batch to {max(1, at_once // 2)} or less"
+        progress |= {"micro_batch": at_once, "advice": advice}
+        raise OutOfMemory(f"out of memory with {at_once} samples at once; {advice}") from error
+
+
+def _halved(parameters: Mapping[str, Any], note: Mapping[str, Any] | None) -> int | None:
+    """The micro-batch of a run that ran out of memory before: the next divisor of its batch at half as many."""
+    if note is None or note["status"] != "out_of_memory":
+        return parameters.get("micro_batch")
+    most = max(1, note["micro_batch"] // 2)
+    micro = next(size for size in range(most, 0, -1) if parameters["batch_size"] % size == 0)
+    log.warning(
+        "memory ran out with %d samples at once; now with %d, as the study asks", note["micro_batch"], micro
+    )
+    return micro
 
 
 class _Stop:

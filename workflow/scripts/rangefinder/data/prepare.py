@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -53,8 +53,11 @@ def prepare(
     )
     parts = _finished(raw, spec)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
-        building = Path(temporary)
+    # A fixed name, so that what a killed process left is cleared away by the next.
+    building = folder.parent / f".{folder.name}.building"
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir()
+    try:
         for name in FILES:
             np.save(building / name, parts[name])
         description = _describe(spec, raw, parts, building)
@@ -64,6 +67,8 @@ def prepare(
         (folder / "dataset.json").unlink(missing_ok=True)
         for name in (*FILES, "dataset.json"):
             os.replace(building / name, folder / name)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def _finished(raw: RawData, spec: dict) -> dict[str, np.ndarray]:
