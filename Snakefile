@@ -10,6 +10,7 @@ configfile: "config/config.yaml"
 
 include: "rules/common.smk"
 include: "rules/data.smk"
+include: "rules/check.smk"
 include: "rules/lr_range.smk"
 include: "rules/train.smk"
 include: "rules/aggregate.smk"

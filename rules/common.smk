@@ -6,7 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.current_basedir) / "../workflow/scripts"))
 
-from rangefinder import devices, runs, sessions, study as studies  # noqa: E402
+from rangefinder import devices, part_checks, parts, runs, sessions  # noqa: E402
+from rangefinder import study as studies  # noqa: E402
 from rangefinder.errors import InputError  # noqa: E402
 
 
@@ -94,6 +95,26 @@ def run_range(wildcards):
     return f"{RESULTS}/{wildcards.study}/lr_range/{name}/range.json" if name else []
 
 
+@cache
+def combinations_of(folder):
+    """What has to be tried before a study's jobs, by the key of its check."""
+    return part_checks.combinations(study_of(folder))
+
+
+def combination_of(wildcards):
+    """What one check tries."""
+    return combinations_of(wildcards.study)[wildcards.combination]
+
+
+def check_file(job, wildcards):
+    """The check of a run or range test that uses something only a check can try."""
+    job = job(wildcards)
+    if not part_checks.needs_check(job.parameters):
+        return []
+    entry = part_checks.combination(job.parameters, job.dataset)
+    return f"{RESULTS}/{wildcards.study}/checks/{part_checks.key(entry)}.json"
+
+
 def sweep_files(wildcards, name="sweep.json"):
     """The sweeps of every seed of a range test."""
     test = range_test_of(wildcards)
@@ -162,9 +183,11 @@ wildcard_constraints:
     range_test="[A-Za-z0-9][A-Za-z0-9._-]*",
     dataset="[A-Za-z0-9][A-Za-z0-9._-]*",
     seed="[0-9]+",
+    combination="[0-9a-f]{16}",
 
 
 localrules:
+    check_parts,
     prepare_data,
     extract_lr_range,
     resolve_study,

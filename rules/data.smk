@@ -2,6 +2,8 @@
 
 
 rule prepare_data:
+    input:
+        lambda wildcards: parts.source_files(dataset_of(wildcards.dataset)),
     output:
         description=f"{DATA}/{{dataset}}/dataset.json",
         arrays=[

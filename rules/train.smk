@@ -5,6 +5,7 @@ rule train:
     input:
         data=lambda wildcards: data_files(run_of(wildcards).dataset),
         lr_range=run_range,
+        check=partial(check_file, run_of),
     output:
         run=f"{RESULTS}/{{study}}/runs/{{run}}/run.json",
         machine=f"{RESULTS}/{{study}}/runs/{{run}}/machine.json",

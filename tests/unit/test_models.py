@@ -159,7 +159,11 @@ def test_default_initialisation_leaves_the_model_alone():
         ({"name": "LeNet5", "classes": "ten"}, (1, 32, 32), "too few outputs"),
         ({"name": "resnet18", "depth": 3}, (3, 32, 32), "cannot be built"),
         ({"name": "alexnet"}, (3, 32, 32), r"fails on a batch \[2, 3, 32, 32\] .*AlexNet"),
-        ({"name": "inception_v3", "init_weights": False}, (3, 299, 299), "InceptionOutputs"),
+        (
+            {"name": "inception_v3", "init_weights": False, "aux_logits": True},
+            (3, 299, 299),
+            "InceptionOutputs",
+        ),
     ],
 )
 def test_bad_specifications(spec, shape, message):
@@ -178,6 +182,9 @@ def good(input_shape, classes, width=4):
 
 def few_classes(input_shape, classes):
     return good(input_shape, classes - 1)
+
+def many_classes(input_shape, classes):
+    return good(input_shape, classes + 1)
 
 def wrong_shape(input_shape, classes):
     return nn.Conv2d(input_shape[0], classes, 3)
@@ -241,6 +248,7 @@ def test_a_factory_of_the_user(factories):
     ("function", "message"),
     [
         ("few_classes", r"wrong shape \(got \[2, 9\]\)"),
+        ("many_classes", r"wrong shape \(got \[2, 11\]\); allowed: \[batch, 10\]"),
         ("wrong_shape", r"wrong shape \(got \[2, 10, 6, 6\]\)"),
         ("wrong_input", r"fails on a batch \[2, 1, 8, 8\]"),
         ("doubles", r"fails on a batch .*Double"),

@@ -241,7 +241,7 @@ def own(tmp_path, monkeypatch, code):
 def test_an_optimizer_of_the_users_own(tmp_path, monkeypatch):
     code = "def make(parameters, lr, rho=0.9):\n    return torch.optim.Adadelta(parameters, lr=lr, rho=rho)\n"
     name = own(tmp_path, monkeypatch, code)
-    optimizer = build({"name": name, "rho": 0.8}, lr=0.2)
+    optimizer = build({"name": name, "rho": 0.8, "source_digest": "0"}, lr=0.2)
     assert type(optimizer) is torch.optim.Adadelta
     assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["rho"]) == (0.2, 0.8)
     assert optimizers.kernel(optimizer) == "per-tensor"
@@ -253,6 +253,27 @@ def test_a_users_function_must_give_an_optimizer(tmp_path, monkeypatch):
     name = own(tmp_path, monkeypatch, "def make(parameters, lr):\n    return lr\n")
     with pytest.raises(InputError, match=r"made no optimizer.*own\.py:make.*torch\.optim\.Optimizer"):
         build({"name": name})
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("def make(p, lr):\n    raise OSError('no')\n", r"optimizer: OSError: no \(got .*own\.py:make"),
+        (
+            "def make(p, lr):\n    return torch.optim.SGD(p[:1], lr)\n",
+            "leaves out 3 of the model's 4 tensors",
+        ),
+        ("def make(p, lr):\n    return torch.optim.SGD(p, 0.0)\n", r"its step\(\) changes no weight"),
+        ("def make(p, lr):\n    return torch.optim.SGD(p, float('inf'))\n", "weights that are not finite"),
+        ("def make(p, lr):\n    return torch.optim.LBFGS(p, lr)\n", r"its step\(\) fails \(TypeError"),
+    ],
+)
+def test_an_optimizer_that_cannot_drive_training_is_found_in_one_step(tmp_path, monkeypatch, code, message):
+    name = own(tmp_path, monkeypatch, code)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.Linear(5, 3))
+    with pytest.raises(InputError, match=message):
+        optimizer = optimizers.build({"name": name}, model.named_parameters(), lr=0.1)
+        optimizers.check_step(optimizer, model, (1, 2, 2), 3, name=name)
 
 
 # --- bad input ---

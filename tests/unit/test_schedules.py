@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rangefinder import schedules
 from rangefinder.errors import InputError
+from rangefinder.names import TORCH_SCHEDULES
 from torch.optim import lr_scheduler as torch_schedulers
 
 EPOCHS, STEPS = 10, 7
@@ -82,6 +83,19 @@ CASES = {
         lambda o, n: torch_schedulers.PolynomialLR(o, n, 2.0),
     ),
     "polynomial defaults": ({"name": "PolynomialLR"}, lambda o, n: torch_schedulers.PolynomialLR(o, n)),
+    "linear": (
+        {"name": "LinearLR", "start_factor": 0.2, "end_factor": 0.7, "total_iters": 6},
+        lambda o, n: torch_schedulers.LinearLR(o, 0.2, 0.7, 6),
+    ),
+    "constant defaults": ({"name": "ConstantLR"}, lambda o, n: torch_schedulers.ConstantLR(o)),
+    "warm restarts": (
+        {"name": "CosineAnnealingWarmRestarts", "T_0": 3, "T_mult": 2, "eta_min": 0.01},
+        lambda o, n: torch_schedulers.CosineAnnealingWarmRestarts(o, 3, 2, 0.01),
+    ),
+    "cyclic": (
+        {"name": "CyclicLR", "max_lr": 1.5, "step_size_up": 2, "step_size_down": 3, "mode": "triangular2"},
+        lambda o, n: torch_schedulers.CyclicLR(o, BASE, 1.5, 2, 3, "triangular2", cycle_momentum=False),
+    ),
     "none": ({"name": "none"}, lambda o, n: torch_schedulers.ConstantLR(o, 1.0)),
 }
 
@@ -222,7 +236,84 @@ def test_warmup_before_one_cycle_rises_to_its_first_lr_and_holds_momentum():
     np.testing.assert_array_equal(schedule.momentum[STEPS:], rest.momentum)
 
 
-@pytest.mark.parametrize("name", sorted(set(schedules.SCHEDULES) - {"writeup2"}))
+def test_cyclic_cycles_the_momentum_that_there_is():
+    expected = torch_lrs(lambda o: torch_schedulers.CyclicLR(o, BASE, 1.0, 4), per="step")
+    schedule = ours({"name": "CyclicLR", "max_lr": 1.0, "step_size_up": 4}, momentum=0.9)
+    np.testing.assert_allclose((schedule.lr, schedule.momentum), expected, rtol=1e-12, atol=0)
+    assert ours({"name": "CyclicLR", "max_lr": 1.0}, momentum=None).momentum is None
+
+
+OWN = """
+import numpy as np
+
+def halves(base_lr, steps, steps_per_epoch, every=1):
+    return base_lr * 0.5 ** (np.arange(steps) // (every * steps_per_epoch))
+
+def short(base_lr, steps, steps_per_epoch):
+    return [base_lr] * (steps - 1)
+
+def negative(base_lr, steps, steps_per_epoch):
+    return np.linspace(base_lr, -base_lr, steps)
+
+def words(base_lr, steps, steps_per_epoch):
+    return ["a"] * steps
+
+def one_argument(base_lr):
+    return [base_lr]
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    return f"{tmp_path}/own.py"
+
+
+def test_a_schedule_of_the_users_own(own):
+    spec = {"name": f"{own}:halves", "arguments": {"every": 2}, "source_digest": "0"}
+    expected = BASE * np.repeat([1, 0.5, 0.25, 0.125, 0.0625], 2 * STEPS)
+    np.testing.assert_allclose(ours(spec).lr, expected, rtol=1e-15)
+    warm = ours({**spec, "warmup": {"epochs": 2, "factor": 0.5}})
+    np.testing.assert_allclose(warm.lr[: 2 * STEPS], BASE * np.linspace(0.5, 1, 2 * STEPS, endpoint=False))
+    np.testing.assert_array_equal(warm.lr[2 * STEPS :], ours(spec, epochs=EPOCHS - 2).lr)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            {"name": "short"},
+            r"own\.py: schedule\.name: returns LRs of a wrong shape \(got \(69,\)\).*70 steps",
+        ),
+        ({"name": "negative"}, r"returns -0\.\d+ for step 35 .*one number from 0"),
+        ({"name": "words"}, "returns no numbers"),
+        ({"name": "one_argument"}, r"TypeError: one_argument\(\) takes 1 positional argument but 3"),
+        ({"name": "halves", "arguments": {"evry": 2}}, "TypeError: .*unexpected keyword argument 'evry'"),
+        ({"name": "missing"}, r"no such function .*'missing'.*halves"),
+        ({"name": "halves", "gamma": 2}, r"schedule\.gamma: unknown key"),
+    ],
+)
+def test_wrong_schedules_of_the_users_own(own, spec, message):
+    with pytest.raises(InputError, match=message) as caught:
+        ours(spec | {"name": f"{own}:{spec['name']}"})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"name": "LinearLR", "start_factor": 2.0},
+        {"name": "CosineAnnealingWarmRestarts", "T_0": 0},
+        {"name": "CosineAnnealingWarmRestarts"},
+        {"name": "CyclicLR", "max_lr": 1.0, "mode": "square"},
+    ],
+)
+def test_arguments_that_torch_refuses(spec):
+    with pytest.raises(InputError, match=f"{spec['name']} refuses its arguments"):
+        ours(spec)
+
+
+@pytest.mark.parametrize("name", sorted(set(schedules.SCHEDULES) - {"writeup2", *TORCH_SCHEDULES}))
 @pytest.mark.parametrize("warm_epochs", [1, 5])
 def test_warmup_as_long_as_the_run_or_longer_is_cut_off(name, warm_epochs):
     spec = {"name": name, "warmup": {"epochs": warm_epochs, "factor": 0.5}}

@@ -55,11 +55,14 @@ class Expansion:
         self.wrong = self.parts.wrong
         self.checked: set[str] = set()
         self.optimizers: dict[str, dict] = {}
+        self.schedules: dict[str, dict] = {}
 
     def fill(self) -> None:
         content = self.content
         for name, spec in content["optimizers"].items():
             self.optimizers[name] = self.parts.optimizer(spec, f"optimizers.{name}")
+        for name, spec in content["schedules"].items():
+            self.schedules[name] = self.parts.schedule(spec, f"schedules.{name}")
         self.base = RUN_DEFAULTS | {
             "dataset": DATASET_DEFAULTS | content["dataset"],
             "model": content["model"],
@@ -233,7 +236,7 @@ class Expansion:
         full_epochs = settings["epochs"]
         settings = self._settings(settings, key)
         optimizer, schedule = settings["optimizer"], settings["schedule"]
-        spec = self._shrunk(self.content["schedules"][schedule], full_epochs, settings["epochs"])
+        spec = self._shrunk(self.schedules[schedule], full_epochs, settings["epochs"])
         names_used = self._check_lr(settings, spec, key, schedule)
         range_test = settings.pop("range_test", None)
         if names_used & set(expressions.RANGE_NAMES):
@@ -292,8 +295,9 @@ class Expansion:
             return max(1, math.ceil(value * epochs / full))
 
         if spec.get("per", "epoch") == "epoch":
-            if "step_size" in spec:
-                spec["step_size"] = scaled(spec["step_size"])
+            for length in ("step_size", "total_iters", "T_0"):
+                if isinstance(spec.get(length), int):
+                    spec[length] = scaled(spec[length])
             if "milestones" in spec:
                 spec["milestones"] = sorted({scaled(value) for value in spec["milestones"]})
         if "warmup" in spec and "epochs" in spec["warmup"]:
@@ -332,27 +336,10 @@ class Expansion:
         if mark in self.checked:
             return used
         self.checked.add(mark)
-        stand_in = {name: {"value": 0.1} for name in ("lr_min", "suggested_lr", "lr_max")} | {"status": "ok"}
         size = training_size(settings["dataset"]) or 10 * settings["batch_size"]
         steps = -(-size // settings["batch_size"])
-        try:
-            resolved = resolution.resolve({**settings, "schedule": dict(spec)}, stand_in)
-            schedules.build(
-                resolved["schedule"],
-                base_lr=resolved["lr"],
-                epochs=settings["epochs"],
-                steps_per_epoch=steps,
-                momentum=0.9,  # a stand-in: whether the optimizer has momentum is checked where it is built
-            )
-        except InputError as error:
-            text = error.message + (f" (got {error.value!r})" if error.value is not None else "")
-            allowed = str(error).partition("allowed: ")[2] or None
-            raise self.wrong(
-                text,
-                f"schedules.{schedule}.{(error.key or '').removeprefix('schedule.')}".rstrip("."),
-                None,
-                allowed,
-            ) from None
+        if not schedules.runs_foreign_code(spec["name"]):  # those are run by `part_checks`, in a job
+            self._try_schedule(settings, spec, schedule, steps)
         if self.trial:
             return used
         total = settings["epochs"] * (steps if spec.get("per") == "step" else 1)
@@ -377,6 +364,29 @@ class Expansion:
                 f"less than {settings['epochs']} epochs",
             )
         return used
+
+    def _try_schedule(
+        self, settings: Mapping[str, Any], spec: Mapping[str, Any], schedule: str, steps: int
+    ) -> None:
+        """Compute a schedule with a stand-in for the LR range, so that its own settings are checked."""
+        try:
+            resolved = resolution.resolve({**settings, "schedule": dict(spec)}, resolution.STAND_IN)
+            schedules.build(
+                resolved["schedule"],
+                base_lr=resolved["lr"],
+                epochs=settings["epochs"],
+                steps_per_epoch=steps,
+                momentum=0.9,  # a stand-in: whether the optimizer has momentum is checked where it is built
+            )
+        except InputError as error:
+            text = error.message + (f" (got {error.value!r})" if error.value is not None else "")
+            allowed = str(error).partition("allowed: ")[2] or None
+            raise self.wrong(
+                text,
+                f"schedules.{schedule}.{(error.key or '').removeprefix('schedule.')}".rstrip("."),
+                None,
+                allowed,
+            ) from None
 
     def _add(self, run: Run, sweep: str) -> None:
         present = self.study.runs.get(run.id)

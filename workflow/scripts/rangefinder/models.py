@@ -179,6 +179,10 @@ def build(spec: dict, input_shape: Shape, classes: int) -> nn.Module:
     return model
 
 
+# These return a tuple while training unless told not to.
+_AUXILIARY = ("googlenet", "inception_v3")
+
+
 def _torchvision(name: object, outputs: int, arguments: dict) -> nn.Module:
     import torchvision.models
 
@@ -186,6 +190,8 @@ def _torchvision(name: object, outputs: int, arguments: dict) -> nn.Module:
     if name not in known:
         allowed = [*MODELS, "path/file.py:function", *known]
         raise InputError("unknown model", key="model.name", value=name, allowed=allowed)
+    if name in _AUXILIARY:
+        arguments = {"aux_logits": False, "init_weights": True} | arguments
     try:
         return torchvision.models.get_model(name, weights=None, num_classes=outputs, **arguments)
     except (TypeError, ValueError) as error:
@@ -211,7 +217,7 @@ def seeded_build(
         model = build(spec, input_shape, classes)
         state = torch.get_rng_state()
     initialise(model, initialisation, seed)
-    check_model(model, input_shape, classes)
+    check_model(model, input_shape, spec.get("classes") or classes)
     return model, state
 
 
@@ -220,7 +226,7 @@ def check_model(model: nn.Module, input_shape: Shape, classes: int) -> None:
 
     Raises:
         InputError: the model does not take a float batch [2, C, H, W], its outputs are not finite
-            floating-point logits [2, K] with K >= classes, or no gradient reaches its parameters.
+            floating-point logits [2, classes], or no gradient reaches its parameters.
     """
     key, name = "model", type(model).__name__
     trial = copy.deepcopy(model).train()
@@ -236,8 +242,8 @@ def check_model(model: nn.Module, input_shape: Shape, classes: int) -> None:
         if not isinstance(logits, torch.Tensor) or not logits.is_floating_point():
             found = logits.dtype if isinstance(logits, torch.Tensor) else type(logits).__name__
             raise InputError(f"{name} returns {found}", key=key, allowed="a tensor of floating-point logits")
-        if logits.ndim != 2 or logits.shape[0] != 2 or logits.shape[1] < classes:
-            shape, allowed = list(logits.shape), f"[batch, K] with K from {classes}, the data set's classes"
+        if tuple(logits.shape) != (2, classes):
+            shape, allowed = list(logits.shape), f"[batch, {classes}], one logit per class"
             raise InputError(f"{name} returns logits of a wrong shape", key=key, value=shape, allowed=allowed)
         if not torch.isfinite(logits).all():
             raise InputError(f"{name} returns logits that are not finite", key=key)

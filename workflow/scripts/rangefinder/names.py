@@ -17,6 +17,7 @@ OPTIMIZERS: dict[str, tuple[str, ...]] = {
         "fused",
         "exclude_from_weight_decay",
     ),
+    "Adafactor": ("beta2_decay", "eps", "d", "weight_decay", "foreach", "exclude_from_weight_decay"),
     "Adam": (*_ADAM, "decoupled_weight_decay"),
     "AdamW": _ADAM,
     "NAdam": (
@@ -82,6 +83,44 @@ OPTIMIZERS: dict[str, tuple[str, ...]] = {
     ),
 }
 
+# Classes of torchvision.datasets with a training and a test part and one whole number per image: the word of
+# their `split` that means training, or None where they have `train: true | false`.
+TORCHVISION_CLASSES: dict[str, str | None] = {
+    "Country211": "train",
+    "DTD": "train",
+    "EMNIST": None,
+    "FGVCAircraft": "trainval",
+    "Flowers102": "train",
+    "Food101": "train",
+    "GTSRB": "train",
+    "KMNIST": None,
+    "OxfordIIITPet": "trainval",
+    "PCAM": "train",
+    "QMNIST": None,
+    "RenderedSST2": "train",
+    "STL10": "train",
+    "SVHN": "train",
+    "USPS": None,
+}
+
+# torch's own schedulers that are run as they are (the others are closed forms in `schedules`): their arguments.
+TORCH_SCHEDULES: dict[str, tuple[str, ...]] = {
+    "ConstantLR": ("factor", "total_iters"),
+    "CosineAnnealingWarmRestarts": ("T_0", "T_mult", "eta_min"),
+    "CyclicLR": (
+        "max_lr",
+        "step_size_up",
+        "step_size_down",
+        "mode",
+        "gamma",
+        "scale_mode",
+        "cycle_momentum",
+        "base_momentum",
+        "max_momentum",
+    ),
+    "LinearLR": ("start_factor", "end_factor", "total_iters"),
+}
+
 # Training and test samples where they are known beforehand.
 DATASETS: dict[str, tuple[int, int] | None] = {
     "digits": (1437, 360),
@@ -89,6 +128,7 @@ DATASETS: dict[str, tuple[int, int] | None] = {
     "fashion-mnist": (60000, 10000),
     "cifar10": (50000, 10000),
     "cifar100": (50000, 10000),
+    **dict.fromkeys(TORCHVISION_CLASSES),
     "npz": None,
     "imagefolder": None,
 }

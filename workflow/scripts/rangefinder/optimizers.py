@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -61,8 +62,9 @@ def build(
     Raises:
         InputError: unknown name or argument, or a value the optimizer refuses.
     """
-    arguments = dict(spec)
-    name = arguments.pop("name", None)
+    # source_digest only tells apart versions of the user's file.
+    arguments = {key: value for key, value in spec.items() if key not in ("name", "source_digest")}
+    name = spec.get("name")
     named = [(label, parameter) for label, parameter in named_parameters if parameter.requires_grad]
     if not named:
         raise InputError("the model has no parameters to train", key="optimizer.name", value=name)
@@ -164,11 +166,63 @@ def _from_user(
         inspect.signature(function).bind(parameters, lr, **arguments)
     except TypeError as error:
         raise InputError(f"refuses its arguments ({error})", key="optimizer", value=reference) from error
-    made = function(parameters, lr, **arguments)
+    try:
+        made = function(parameters, lr, **arguments)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{type(error).__name__}: {error}", key="optimizer", value=reference) from error
     if not isinstance(made, torch.optim.Optimizer):
         allowed = "a function (parameters, lr, **arguments) that returns a torch.optim.Optimizer"
         raise InputError("made no optimizer", key="optimizer.name", value=reference, allowed=allowed)
     return made
+
+
+def check_step(
+    optimizer: torch.optim.Optimizer,
+    model: torch.nn.Module,
+    input_shape: tuple[int, int, int],
+    classes: int,
+    *,
+    name: str,
+) -> None:
+    """Make one step on two samples and see whether an optimizer of the user's own can drive the training loop.
+
+    Args:
+        optimizer: made from the model's parameters; it and the model are changed.
+        input_shape: (C, H, W).
+        name: as the study names it, for messages.
+
+    Raises:
+        InputError: parameters are left out or have no LR, or the step fails, changes nothing, or is not finite.
+    """
+    key = "optimizer.name"
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    left_out = sum(id(parameter) not in held for parameter in trained)
+    if left_out:
+        raise InputError(f"leaves out {left_out} of the model's {len(trained)} tensors", key=key, value=name)
+    if any("lr" not in group for group in optimizer.param_groups):
+        raise InputError(
+            "a parameter group has no LR", key=key, value=name, allowed="groups with the key 'lr'"
+        )
+    before = [parameter.detach().clone() for parameter in trained]
+    with torch.random.fork_rng(devices=[]):
+        loss = torch.nn.functional.cross_entropy(
+            model.train()(torch.linspace(0, 1, 2 * math.prod(input_shape)).reshape(2, *input_shape)),
+            torch.tensor([0, classes - 1]),
+        )
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        try:
+            optimizer.step()
+        except Exception as error:
+            message = f"its step() fails ({type(error).__name__}: {error})"
+            raise InputError(message, key=key, value=name) from error
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in trained):
+        raise InputError("its first step makes weights that are not finite", key=key, value=name)
+    if all(torch.equal(parameter, old) for parameter, old in zip(trained, before, strict=True)):
+        raise InputError("its step() changes no weight", key=key, value=name)
 
 
 def kernel(optimizer: torch.optim.Optimizer) -> str:

@@ -41,6 +41,21 @@ class Parts:
                 raise self.wrong(f"{name} has no such argument", key, argument, names.OPTIMIZERS[name])
         return dict(spec)
 
+    def schedule(self, spec: Mapping[str, Any], key: str) -> dict[str, Any]:
+        """A schedule by name; the values of the closed forms are checked where they are first computed."""
+        name = spec["name"]
+        if user_code.is_reference(name):
+            known = ("arguments", "warmup")
+            spec = self._user(dict(spec), f"{key}.name")
+        elif name in names.TORCH_SCHEDULES:
+            known = ("per", "warmup", *names.TORCH_SCHEDULES[name])
+        else:
+            return dict(spec)
+        for argument in spec:
+            if argument not in ("name", "source_digest", *known):
+                raise self.wrong("unknown key", key, argument, known)
+        return dict(spec)
+
     def _user(self, spec: dict[str, Any], key: str) -> dict[str, Any]:
         """A user's own function: found relative to the study, its source part of the run's identity."""
         file, _, function = spec["name"].rpartition(":")
@@ -107,6 +122,18 @@ class Parts:
             allowed = [*names.MODELS, "a torchvision classifier", "path/file.py:function"]
             raise self.wrong("unknown model", f"{key}.name", name, allowed)
         return spec
+
+
+def source_files(dataset: Mapping[str, Any]) -> list[str]:
+    """The user's own files and folders whose change makes a data set another one.
+
+    An image folder counts by its class folders, which change with the names in them.
+    """
+    if dataset["name"] == "npz":
+        return [dataset["path"]]
+    if dataset["name"] == "imagefolder":
+        return sorted(str(folder) for folder in Path(dataset["path"]).glob("*/*/"))
+    return []
 
 
 def training_size(dataset: Mapping[str, Any]) -> int | None:

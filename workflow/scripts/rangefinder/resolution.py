@@ -9,6 +9,11 @@ from typing import Any
 from . import expressions
 from .errors import InputError
 
+# A found LR range for checks that are made before there is one.
+STAND_IN = {
+    "status": "ok",
+    **{name: {"value": 0.1} for name in ("lr_min", "suggested_lr", "lr_max")},
+}
 EXPRESSIONS = ("max_lr", "eta_min", "end_lr", "warmup_multiplier")
 
 

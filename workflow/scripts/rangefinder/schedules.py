@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from . import foreign_schedules, names, user_code
 from .errors import InputError
 
 
@@ -32,12 +34,13 @@ class Schedule:
 
 @dataclass(frozen=True)
 class _Run:
-    """What a schedule is computed from: `t` counts changes of the LR (0, 1, …), `total` of them in all."""
+    """What a schedule is computed from: `t` [steps] counts changes of the LR (0, 1, …), `total` of them in all."""
 
     base_lr: float
     t: np.ndarray
     total: int
     momentum: float | None
+    steps_per_epoch: int
 
 
 # --- checks: each gives the value back in its proper type, or raises ---
@@ -92,6 +95,17 @@ def _milestones(value: Any, key: str) -> list[int]:
     if not isinstance(value, list | tuple) or not value:
         raise InputError("is not a list", key=key, value=value, allowed="a list of whole numbers from 1")
     return sorted(_count(1)(item, f"{key}[{place}]") for place, item in enumerate(value))
+
+
+def _mapping(value: Any, key: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InputError("is not a mapping", key=key, value=value, allowed="keyword arguments")
+    return value
+
+
+def _as_given(value: Any, key: str) -> Any:
+    """What torch itself checks."""
+    return value
 
 
 # --- the schedules ---
@@ -190,6 +204,20 @@ def _writeup2(
     return Schedule(np.where(epoch < warmup_epochs, warm, np.where(epoch == warmup_epochs, peak, decay)))
 
 
+def _torch(run: _Run, *, name: str, **arguments: Any) -> Schedule:
+    lr, momentum = foreign_schedules.run_torch(
+        name, arguments, base_lr=run.base_lr, changes=run.total, momentum=run.momentum
+    )
+    return Schedule(lr[run.t], None if momentum is None else momentum[run.t])
+
+
+def _own(run: _Run, *, reference: str, arguments: Mapping[str, Any]) -> Schedule:
+    lr = foreign_schedules.run_own(
+        reference, arguments, base_lr=run.base_lr, steps=len(run.t), steps_per_epoch=run.steps_per_epoch
+    )
+    return Schedule(lr)
+
+
 @dataclass(frozen=True)
 class Kind:
     """One schedule by name.
@@ -239,7 +267,21 @@ SCHEDULES: dict[str, Kind] = {
             "warmup_epochs": (_count(0), 5),
         },
     ),
+    **{
+        name: Kind(
+            partial(_torch, name=name),
+            dict.fromkeys(arguments, (_as_given, None)),
+            "step" if name == "CyclicLR" else "epoch",
+        )
+        for name, arguments in names.TORCH_SCHEDULES.items()
+    },
 }
+
+
+def runs_foreign_code(name: object) -> bool:
+    """Whether a schedule can only be computed by torch's scheduler or the user's function (seconds of imports)."""
+    return name in names.TORCH_SCHEDULES or user_code.is_reference(name)
+
 
 _WARMUP = {
     "kind": (_one_of("linear", "constant"), "linear"),
@@ -261,7 +303,8 @@ def build(
     """The LR (and momentum) of every step of a run.
 
     Args:
-        spec: ``name``, one of `SCHEDULES`, its parameters under torch's names, and optionally
+        spec: ``name``, one of `SCHEDULES` with its parameters under torch's names, or ``path/file.py:function``
+            with ``arguments``, called as ``function(base_lr, steps, steps_per_epoch, **arguments)``; and optionally
 
             - ``per``: ``epoch`` or ``step``, when the LR changes, and so the unit of ``step_size``,
               ``milestones`` and ``gamma``. By default StepLR, MultiStepLR and ExponentialLR change per epoch,
@@ -284,9 +327,14 @@ def build(
     """
     spec = dict(spec)
     name = spec.pop("name", None)
-    if name not in SCHEDULES:
-        raise InputError("unknown schedule", key="schedule.name", value=name, allowed=SCHEDULES)
-    kind = SCHEDULES[name]
+    if user_code.is_reference(name):
+        spec.pop("source_digest", None)  # only tells apart versions of the user's file
+        kind = Kind(partial(_own, reference=name), {"arguments": (_mapping, {})})
+    elif name in SCHEDULES:
+        kind = SCHEDULES[name]
+    else:
+        allowed = [*SCHEDULES, "path/file.py:function"]
+        raise InputError("unknown schedule", key="schedule.name", value=name, allowed=allowed)
     base_lr = _number(0)(base_lr, "lr")
     epochs, steps_per_epoch = _count(1)(epochs, "epochs"), _count(1)(steps_per_epoch, "steps_per_epoch")
     if kind.compute is _writeup2:
@@ -306,14 +354,18 @@ def build(
     t = np.arange(max(rest, 1)) // unit
     length = -(-max(rest, 1) // unit)
     with np.errstate(over="ignore"):  # an LR that grows beyond float64 is the user's to see diverge
-        proper = kind.compute(_Run(base_lr, t, length, momentum), **parameters)
+        proper = kind.compute(_Run(base_lr, t, length, momentum, steps_per_epoch), **parameters)
     if len(factors) == 0:
         return proper
-    first = _first_lr(base_lr, parameters) if name == "OneCycleLR" else base_lr
+    if runs_foreign_code(name):
+        first = proper.lr[0]
+    else:
+        first = _first_lr(base_lr, parameters) if name == "OneCycleLR" else base_lr
     lr = np.concatenate([first * factors, proper.lr[:rest]])
     if proper.momentum is None:
         return Schedule(lr)
-    held = np.full(len(factors), parameters["max_momentum"])
+    highest = parameters["max_momentum"] if name == "OneCycleLR" else proper.momentum[0]
+    held = np.full(len(factors), highest)
     return Schedule(lr, np.concatenate([held, proper.momentum[:rest]]))
 
 

@@ -138,7 +138,7 @@ def _resize_rows(images: np.ndarray, width: int) -> np.ndarray:
 
 
 def _from_pil(pictures: list, size: int | None, where: object) -> np.ndarray:
-    """RGB pictures [N, 3, H, W], resized where a size is given."""
+    """Pictures, grey or RGB, as uint8 [N, 1 or 3, H, W], resized where a size is given."""
     from PIL import Image
 
     if size is not None:
@@ -146,7 +146,8 @@ def _from_pil(pictures: list, size: int | None, where: object) -> np.ndarray:
     sizes = sorted({picture.size for picture in pictures})
     if len(sizes) > 1:
         raise InputError("images differ in size", file=where, value=sizes[:5], allowed="one size; set resize")
-    return np.stack([np.asarray(picture) for picture in pictures]).transpose(0, 3, 1, 2)
+    stacked = np.stack([np.asarray(picture) for picture in pictures])
+    return stacked[:, None] if stacked.ndim == 3 else stacked.transpose(0, 3, 1, 2)
 
 
 def _describe(spec: dict, raw: RawData, parts: dict[str, np.ndarray], building: Path) -> dict:

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..names import TORCHVISION_CLASSES
 from ..user_code import is_reference, load_function
 from .arrays import file_digest
 from .sampling import stratified_sample
+from .torchvision_classes import read_class
 from .torchvision_files import TORCHVISION, read_torchvision
 
 _NPZ_NAMES = (
@@ -43,7 +45,8 @@ def read_source(
     """The raw data of a study's ``dataset`` section.
 
     Args:
-        spec: ``name`` and what the source needs: ``path`` (npz, imagefolder), ``arguments`` (a function's).
+        spec: ``name`` and what the source needs: ``path`` (npz, imagefolder), ``arguments`` (of a function
+            or of a torchvision class).
         data_dir: a torchvision root to read from, never written to; None for ``cache``.
         data_mirror: base URL to download from instead of the original ones.
         download: whether missing files may be downloaded (into ``cache``, when no ``data_dir`` is given).
@@ -60,13 +63,18 @@ def read_source(
             name, data_dir=data_dir, data_mirror=data_mirror, download=download, cache=cache
         )
         return RawData(*train, *test, classes, sources)
+    if name in TORCHVISION_CLASSES:
+        train, test, classes = read_class(
+            name, spec.get("arguments") or {}, data_dir=data_dir, download=download, cache=cache
+        )
+        return RawData(*train, *test, classes)
     if name == "npz":
         return _npz(_path(spec))
     if name == "imagefolder":
         return _imagefolder(_path(spec))
     if is_reference(name):
         return _function(name, spec.get("arguments") or {})
-    allowed = ["digits", *TORCHVISION, "npz", "imagefolder", "path/file.py:function"]
+    allowed = ["digits", *TORCHVISION, *TORCHVISION_CLASSES, "npz", "imagefolder", "path/file.py:function"]
     raise InputError("unknown data set", key="dataset.name", value=name, allowed=allowed)
 
 
