@@ -32,7 +32,7 @@ rule aggregate:
         study=f"{RESULTS}/{{study}}/study.json",
         ranges=range_files,
         runs=run_files,
-        published=published_file,
+        published=published_files,
     output:
         tables=[f"{RESULTS}/{{study}}/tables/{name}.csv" for name in TABLES],
     log:

@@ -143,11 +143,13 @@ def run_files(wildcards):
     )
 
 
-def published_file(wildcards):
-    """The published numbers that a study compares itself with, if there are any."""
+def published_files(wildcards):
+    """The published numbers and curves that a study compares itself with, if there are any."""
     name = study_of(wildcards.study).content["published"]
+    folder = Path(config["studies_dir"]).parent / "published"
+    curves = [folder / "curves" / f"{name}.yaml"] if name else []
     return (
-        str(Path(config["studies_dir"]).parent / "published" / f"{name}.csv")
+        [f"{folder}/{name}.csv", *(str(file) for file in curves if file.exists())]
         if name
         else []
     )

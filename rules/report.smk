@@ -11,7 +11,7 @@ rule draw_figures:
         study=f"{RESULTS}/{{study}}/study.json",
         ranges=range_files,
         runs=run_files,
-        published=published_file,
+        published=published_files,
     output:
         figures=report(
             directory(f"{RESULTS}/{{study}}/figures"),
@@ -32,7 +32,7 @@ rule write_report:
         study=f"{RESULTS}/{{study}}/study.json",
         ranges=range_files,
         runs=run_files,
-        published=published_file,
+        published=published_files,
         figures=f"{RESULTS}/{{study}}/figures",
         tables=rules.aggregate.output.tables,
         templates=TEMPLATES,

@@ -189,10 +189,11 @@ import sys
 sys.path[:0] = [{scripts!r}, {tests!r}]
 import hashlib
 from test_report import example, pages
-from rangefinder import cells, figures
+from rangefinder import batch_figures, cells, curve_figures
 record, runs = example.__wrapped__() if hasattr(example, "__wrapped__") else example._get_wrapped_function()()
 grouped = cells.group(record, runs)
-texts = [*pages(record, runs), figures.loss_curves(grouped), figures.lr_schedules(grouped), figures.batch_size(grouped)]
+drawn = [curve_figures.loss_curves(grouped), curve_figures.lr_schedules(grouped), batch_figures.batch_size(grouped)]
+texts = [*pages(record, runs), *drawn]
 print(hashlib.sha256("".join(texts).encode()).hexdigest())
 """
 

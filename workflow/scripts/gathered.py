@@ -12,6 +12,6 @@ def gathered(snakemake, **options):
         snakemake.input.study,
         snakemake.input.ranges,
         snakemake.input.runs,
-        published_folder=Path(published).parent if published else None,
+        published_folder=Path(published[0]).parent if published else None,
         **options,
     )

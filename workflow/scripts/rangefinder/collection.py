@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from . import cells, lr_range, published, records, tables
+from . import cells, lr_range, published, published_curves, records, tables
 from .errors import InputError
 
 
@@ -28,6 +28,13 @@ class Collection:
         if self.published_folder is None:
             return []
         return published.compare(self.study, self.cells, directory=self.published_folder)
+
+    @cached_property
+    def published_curves(self) -> list[published_curves.Curve]:
+        """Published loss curves; none for a trial, whose shrunk runs are not the published ones."""
+        if self.published_folder is None or not self.study["published"] or self.study["trial"]:
+            return []
+        return published_curves.read(self.study["published"], directory=self.published_folder)
 
     @cached_property
     def cells(self) -> list[cells.Cell]:
@@ -50,19 +57,20 @@ class Collection:
 
     def figures(self) -> dict[str, str]:
         """SVG text of every figure that there is something to draw for, by file name."""
-        from . import figures
+        from . import batch_figures, curve_figures, range_figures, replay_figures
 
         drawn = {
-            f"range-{entry['range_test']}.svg": figures.range_test(
+            f"range-{entry['range_test']}.svg": range_figures.range_test(
                 entry, self.sweeps[entry["range_test"]], lr_range.smooth
             )
             for entry in self.ranges
         }
         drawn |= {
-            "schedules.svg": figures.lr_schedules(self.cells),
-            "loss.svg": figures.loss_curves(self.cells),
-            "accuracy.svg": figures.accuracy_curves(self.cells),
-            "batch-size.svg": figures.batch_size(self.cells, self.comparisons),
+            "schedules.svg": curve_figures.lr_schedules(self.cells),
+            "loss.svg": curve_figures.loss_curves(self.cells),
+            "accuracy.svg": curve_figures.accuracy_curves(self.cells),
+            "batch-size.svg": batch_figures.batch_size(self.cells, self.comparisons),
+            "replay.svg": replay_figures.replay(self.cells, self.published_curves),
         }
         return {name: text for name, text in drawn.items() if text is not None}
 
@@ -122,8 +130,22 @@ def describe(ranges: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
         {
             "file": "batch-size.svg",
             "title": "Accuracy and time against batch size",
-            "caption": "Final test accuracy with the 95 % interval over seeds, and seconds of training.",
+            "caption": (
+                "Test accuracy, of the last epoch, or where a value was published by the published metric; a band is "
+                "the 95 % interval over seeds. Seconds of training of all epochs. Published values are hollow; "
+                "published times are of other hardware, and run to the epoch whose accuracy is given."
+            ),
             "section": "batch",
+        },
+        {
+            "file": "replay.svg",
+            "title": "Our losses over the published ones",
+            "caption": (
+                "Training loss of every step and test loss of every epoch, ours over those the write-up logged, and "
+                "the absolute difference of the training losses. Long curves are drawn by the lowest and highest "
+                "point of each stretch."
+            ),
+            "section": "replay",
         },
     ]
 

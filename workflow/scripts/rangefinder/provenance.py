@@ -12,15 +12,20 @@ from . import __version__
 
 # Modules that come after the records: they can change how a result is shown, never what it is.
 SHOWING = {
+    "batch_figures",
     "cells",
     "collection",
-    "figures",
+    "curve_figures",
+    "drawing",
     "findings",
     "formats",
+    "panels",
     "published",
     "published_curves",
+    "range_figures",
     "reference",
     "replay",
+    "replay_figures",
     "report",
     "statistics",
     "tables",

@@ -460,4 +460,5 @@ SECTIONS = (
     ("schedules", "Schedules"),
     ("curves", "Training curves"),
     ("batch", "Batch size"),
+    ("replay", "Over the published curves"),
 )

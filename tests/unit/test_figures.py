@@ -1,0 +1,163 @@
+"""Figures: what is drawn with what, and that the lines drawn are the values of the records."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from rangefinder import batch_figures, curve_figures, drawing, panels, replay_figures
+from rangefinder.cells import Cell
+from rangefinder.published_curves import Curve
+from rangefinder.statistics import mean_interval
+
+
+def run(accuracy=0.9, *, seconds=2.0, loss=None):
+    """A completed run's record as far as figures read it."""
+    steps = np.arange(len(loss) if loss is not None else 20.0)
+    return {
+        "run": {"status": "completed", "results": {"final_test_accuracy": accuracy}},
+        "machine": {"epochs": [{"train_s": seconds / 2}, {"train_s": seconds / 2}]},
+        "epochs": {
+            "epoch": np.array([1.0, 2.0]),
+            **{
+                name: np.array([0.5, 0.4])
+                for name in ("test_loss", "train_loss", "test_accuracy", "train_accuracy")
+            },
+        },
+        "steps": {
+            "step": steps,
+            "lr": np.full(len(steps), 0.1),
+            "loss": np.ones(20) if loss is None else loss,
+        },
+    }
+
+
+def cell(sweep, optimizer, schedule, batch_size, lr, *, form=None, record=None):
+    axes = {"optimizer": optimizer, "schedule": schedule, "batch_size": batch_size, "lr": lr}
+    return Cell(form, axes, [sweep], [0], {0: "x"}, {0: record or run()})
+
+
+def layout(cells):
+    return {panel.title: list(panel.lines) for panel in panels.by_sweep(cells)}
+
+
+def test_a_sweep_of_schedules_and_batch_sizes_has_schedules_as_lines_and_batches_as_panels():
+    grid = [cell("s", "sgd", schedule, batch, 0.1) for schedule in ("none", "step") for batch in (32, 64)]
+    assert layout(grid) == {"sgd · batch 32": ["none", "step"], "sgd · batch 64": ["none", "step"]}
+
+
+def test_a_sweep_of_one_schedule_has_batch_sizes_as_lines():
+    cells = [cell("a", "sgd", "none", 64, "lr"), cell("a", "sgd", "step", 64, "lr")]
+    cells += [cell("b", name, "onecycle", batch, "lr") for name in ("sgd", "adam") for batch in (32, 64)]
+    assert layout(cells) == {
+        "sgd · batch 64": ["none", "step"],
+        "sgd · onecycle": ["batch 32", "batch 64"],
+        "adam · onecycle": ["batch 32", "batch 64"],
+    }
+
+
+def test_a_learning_rate_that_follows_from_the_schedule_does_not_part_a_panel_and_one_that_does_not_does():
+    follows = [cell("s", "sgd", "none", 64, 0.1), cell("s", "sgd", "onecycle", 64, 2.0)]
+    assert list(layout(follows).values()) == [["none", "onecycle"]]
+    crossed = [cell("s", "sgd", schedule, 64, lr) for schedule in ("none", "onecycle") for lr in (0.1, 2.0)]
+    assert layout(crossed) == {"sgd · LR 0.1": ["none", "onecycle"], "sgd · LR 2.0": ["none", "onecycle"]}
+
+
+def test_forms_never_share_a_panel_and_cells_without_runs_have_none():
+    cells = [
+        cell("s", "sgd", schedule, 64, 0.1, form=form)
+        for form in ("put-right", "as-published")
+        for schedule in ("none", "step")
+    ]
+    missing = cell("s", "sgd", "onecycle", 64, 0.1, form="put-right")
+    missing.runs = {}
+    assert layout([*cells, missing]) == {
+        "sgd (put-right)": ["none", "step"],
+        "sgd (as-published)": ["none", "step"],
+    }
+
+
+def test_a_study_without_comparisons_still_has_its_curves():
+    assert layout([cell("s", "sgd", "none", 64, 0.1)]) == {"sgd": ["none"]}
+    assert layout([cell("s", name, "none", 64, 0.1) for name in ("sgd", "adam")]) == {"none": ["sgd", "adam"]}
+
+
+def axes_of(figure):
+    drawn = {
+        (position, line.get_label()): line.get_xydata().tolist()
+        for position, axes in enumerate(figure.axes)
+        for line in axes.lines
+        if len(line.get_xydata())
+    }
+    plt.close(figure)
+    return drawn
+
+
+def entry(found, published, *, metric="best_test_accuracy", seconds=None, revision="write-up", ours=0.8):
+    return {
+        **found.axes,
+        "published": published,
+        "metric": metric,
+        "train_seconds": seconds,
+        "revision": revision,
+        "ours": mean_interval([ours]),
+    }
+
+
+def test_the_batch_figure_lays_published_values_over_the_metric_that_was_published():
+    cells = [
+        cell("s", "sgd", "a", size, "k", form="as-published", record=run(0.5, seconds=size / 10))
+        for size in (128, 256)
+    ]
+    published = [entry(cells[0], 0.89, seconds=100.0), entry(cells[1], 0.88, seconds=60.0)]
+    published.append(entry(cells[1], 0.87, revision="later revision"))
+    drawn = axes_of(batch_figures.batch_size.__wrapped__(cells, published))
+    assert drawn[0, "sgd"] == [[128, pytest.approx(80)], [256, pytest.approx(80)]]  # not the final 50 %
+    assert drawn[1, "sgd"] == [[128, 12.8], [256, 25.6]]
+    values = [line for (axes, label), line in drawn.items() if axes == 0 and label != "sgd"]
+    assert [[128, 89.0], [256, 88.0]] in values and [[256, 87.0]] in values
+    assert [[128, 100.0], [256, 60.0]] in [line for (axes, _), line in drawn.items() if axes == 1]
+
+
+def test_published_values_are_not_laid_over_another_form():
+    cells = [cell("s", "sgd", "a", size, "k", record=run(0.5)) for size in (128, 256)]
+    drawn = axes_of(batch_figures.batch_size.__wrapped__(cells, [entry(cells[0], 0.89)]))
+    assert drawn == {
+        (0, "sgd"): [[128, 50.0], [256, 50.0]],
+        (1, "sgd"): [[128, 2.0], [256, 2.0]],
+    }
+
+
+def test_no_batch_figure_without_batch_sizes_to_compare():
+    assert batch_figures.batch_size([cell("s", "sgd", "a", 128, 0.1)]) is None
+
+
+def test_the_replay_figure_shows_both_losses_and_their_distance():
+    ours = np.array([2.3, 2.0, 1.5])
+    replayed = cell("s", "sgd", "a", 128, 0.1, form="as-published", record=run(loss=ours))
+    published = Curve(
+        dict(replayed.axes), "train_loss", np.arange(3), np.array([2.3, 2.1, 1.0]), "log", "write-up"
+    )
+    drawn = axes_of(replay_figures.replay.__wrapped__([replayed], [published]))
+    assert drawn[0, "published"] == [[0, 2.3], [1, 2.1], [2, 1.0]]
+    assert drawn[0, "ours"] == [[0, 2.3], [1, 2.0], [2, 1.5]]
+    (apart,) = [line for (axes, _), line in drawn.items() if axes == 1]
+    assert apart == [[1, pytest.approx(0.1)], [2, pytest.approx(0.5)]]
+    replayed.form = "put-right"
+    assert replay_figures.replay([replayed], [published]) is None
+
+
+def test_a_spike_survives_decimation():
+    y = np.zeros(100_000)
+    y[54_321] = 7.0
+    x, shown = drawing.decimated(np.arange(100_000), y)
+    assert len(x) <= drawing.MOST_POINTS and (54_321, 7.0) in set(
+        zip(x.tolist(), shown.tolist(), strict=True)
+    )
+
+
+def test_a_schedule_in_steps_is_drawn_where_it_changes():
+    record = run()
+    record["steps"]["lr"] = np.repeat([0.1, 0.01], 10)
+    drawn = axes_of(
+        curve_figures.lr_schedules.__wrapped__([cell("s", "sgd", "step", 64, 0.1, record=record)])
+    )
+    assert list(drawn.values()) == [[[0, 0.1], [10, 0.01], [19, 0.01]]]

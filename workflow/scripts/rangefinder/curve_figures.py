@@ -1,0 +1,86 @@
+"""Learning rate by step, and loss and accuracy by epoch, schedules drawn over one another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from . import panels
+from .cells import Cell
+from .drawing import decimated, grid, legend, style, styled
+
+Draw = Callable[[plt.Axes, Cell, str, int], None]
+
+
+def _in_panels(cells: Sequence[Cell], draw: Draw, **labels: str) -> plt.Figure | None:
+    """One panel per comparison of the study's sweeps; `draw` gets axes, cell, label and style of each line."""
+    shown = panels.by_sweep(cells)
+    if not shown:
+        return None
+    figure, flat = grid(len(shown))
+    styles = panels.positions(shown)
+    for axes, panel in zip(flat, shown, strict=True):
+        for label, cell in panel.lines.items():
+            draw(axes, cell, label, styles[label])
+        axes.set(title=panel.title, **labels)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    legend(figure, flat)
+    return figure
+
+
+def _staircase(axes: plt.Axes, cell: Cell, label: str, index: int) -> None:
+    """The LR of one run, where it changes and held until then: a StepLR is a staircase, not a row of ramps."""
+    run = next(iter(cell.runs.values()))
+    step, lr = run["steps"]["step"], run["steps"]["lr"]
+    if len(lr):
+        keep = np.unique([0, *(np.flatnonzero(np.diff(lr)) + 1), len(lr) - 1])
+        axes.plot(*decimated(step[keep], lr[keep]), drawstyle="steps-post", label=label, **style(index))
+
+
+@styled
+def lr_schedules(cells: Sequence[Cell]) -> plt.Figure | None:
+    """LR of every step of one run per cell."""
+    return _in_panels(cells, _staircase, xlabel="step", ylabel="learning rate", yscale="log")
+
+
+def _curve(axes: plt.Axes, cell: Cell, column: str, index: int, label: str, *, faint: bool = False) -> None:
+    """Mean over completed runs with a band from the lowest to the highest seed; diverged runs end in a cross."""
+    completed = list(cell.completed().values())
+    if completed:
+        length = min(len(run["epochs"]["epoch"]) for run in completed)
+        values = np.array([run["epochs"][column][:length] for run in completed])
+        epochs = completed[0]["epochs"]["epoch"][:length]
+        shown = ~np.isnan(values).any(axis=0)
+        line = style(index) | ({"linestyle": ":", "linewidth": 1.0} if faint else {})
+        axes.plot(epochs[shown], values.mean(axis=0)[shown], label=label, **line)
+        if len(completed) > 1 and not faint:
+            low, high = values.min(axis=0)[shown], values.max(axis=0)[shown]
+            axes.fill_between(epochs[shown], low, high, color=line["color"], alpha=0.15, linewidth=0)
+    for run in cell.diverged().values():
+        epochs, values = run["epochs"]["epoch"], run["epochs"][column]
+        if len(epochs) and not faint:
+            axes.plot(epochs, values, linewidth=0.8, alpha=0.7, **style(index))
+            axes.plot(epochs[-1], values[-1], marker="x", color=style(index)["color"], label="diverged")
+
+
+def _train_and_test(quantity: str) -> Draw:
+    def draw(axes: plt.Axes, cell: Cell, label: str, index: int) -> None:
+        _curve(axes, cell, f"test_{quantity}", index, label)
+        _curve(axes, cell, f"train_{quantity}", index, f"{label} (train)", faint=True)
+
+    return draw
+
+
+@styled
+def loss_curves(cells: Sequence[Cell]) -> plt.Figure | None:
+    """Test loss (lines, band over seeds) and training loss (dotted) by epoch."""
+    return _in_panels(cells, _train_and_test("loss"), xlabel="epoch", ylabel="loss", yscale="log")
+
+
+@styled
+def accuracy_curves(cells: Sequence[Cell]) -> plt.Figure | None:
+    """Test accuracy (lines, band over seeds) and training accuracy (dotted) by epoch."""
+    return _in_panels(cells, _train_and_test("accuracy"), xlabel="epoch", ylabel="accuracy")

@@ -1,0 +1,78 @@
+"""The LR range drawn: raw sweeps, smoothed curves, the band, the suggestion, other finders' answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from . import formats
+from .drawing import INK, MARKERS, decimated, style, styled
+
+
+@styled
+def range_test(
+    entry: Mapping[str, Any],
+    sweeps: Sequence[Mapping[str, Any]],
+    smooth: Callable[[np.ndarray, np.ndarray], tuple],
+) -> plt.Figure:
+    """Raw points of every seed, smoothed curves, the range as a band, the suggestion, other rules as marks.
+
+    Args:
+        entry: content of range.json.
+        sweeps: `records.read_sweep` of every seed.
+        smooth: smoothing used by the extraction, (lr, loss) → (lr, smoothed).
+    """
+    figure, axes = plt.subplots(figsize=(7.2, 3.6))
+    heads, lowest = [], []
+    for index, sweep in enumerate(sweeps):
+        lr, loss = sweep["columns"]["lr"], sweep["columns"]["loss"]
+        finite = np.isfinite(loss)
+        heads.append(float(np.median(loss[finite][: max(1, len(lr) // 10)])) if finite.any() else math.nan)
+        axes.plot(
+            lr[finite], loss[finite], linestyle="", marker=MARKERS[index % len(MARKERS)], markersize=2, alpha=0.35,
+            color="#888888", label="raw loss, each seed" if index == 0 else None,
+        )  # fmt: skip
+        curve = smooth(lr, loss)
+        if len(curve[0]):
+            lowest.append(float(np.min(curve[1])))
+            axes.plot(*decimated(*curve), **style(index), label=f"smoothed, seed {sweep['sweep']['seed']}")
+    axes.set_xscale("log")
+    top = np.nanmax(heads) if np.isfinite(heads).any() else 1.0
+    bottom = min(lowest, default=0.0)
+    axes.set_ylim(bottom - 0.12 * (top - bottom) - 1e-3, top + 0.45 * (top - bottom) + 1e-3)
+    if entry["lr_min"] and entry["lr_max"]:
+        axes.axvspan(
+            entry["lr_min"]["value"], entry["lr_max"]["value"], color="#0072B2", alpha=0.12, linewidth=0
+        )
+        for name, side in (("lr_min", "right"), ("lr_max", "left")):
+            axes.annotate(
+                name, (entry[name]["value"], 1), xycoords=("data", "axes fraction"), ha=side, va="top", fontsize=8,
+                xytext=(-3 if side == "right" else 3, -2), textcoords="offset points",
+            )  # fmt: skip
+    if entry["suggested_lr"]:
+        suggested = entry["suggested_lr"]
+        label = f"suggested {formats.range_value(suggested)}"
+        axes.axvline(suggested["value"], color=INK, linewidth=1.6, label=label)
+        if suggested["low"] is not None:
+            axes.axvspan(suggested["low"], suggested["high"], color=INK, alpha=0.10, linewidth=0)
+    marks = [(name, rule["value"]) for name, rule in entry["rules"].items() if rule.get("value")]
+    for index, (name, value) in enumerate(sorted(marks, key=lambda mark: mark[1])):
+        shape = {
+            "marker": MARKERS[index % len(MARKERS)],
+            "markersize": 5,
+            "fillstyle": "none",
+            "linestyle": "",
+        }
+        height, across = 0.03 + 0.045 * (index % 2), axes.get_xaxis_transform()
+        axes.plot(
+            value, height, transform=across, color=INK, clip_on=False, label=f"{name} {value:.2g}", **shape
+        )
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("training loss")
+    axes.set_title(f"{entry['range_test']}: {entry['status'].replace('_', ' ')}")
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
