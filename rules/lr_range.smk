@@ -1,4 +1,4 @@
-"""LR range tests, one job per optimizer and seed, and the LR range extracted from them."""
+"""LR range tests, one job per optimizer and seed, the LR range extracted from them, and runs that confirm it."""
 
 
 rule range_test:
@@ -36,3 +36,28 @@ rule extract_lr_range:
         "../envs/report.yaml"
     script:
         "../workflow/scripts/extract_lr_range.py"
+
+
+rule confirm_lr_range:
+    input:
+        data=lambda wildcards: data_files(range_test_of(wildcards).dataset),
+        range=f"{RESULTS}/{{study}}/lr_range/{{range_test}}/range.json",
+        check=partial(check_file, range_test_of),
+    output:
+        confirmation=f"{RESULTS}/{{study}}/lr_range/{{range_test}}/confirmation/seed{{seed}}/confirmation.json",
+        machine=f"{RESULTS}/{{study}}/lr_range/{{range_test}}/confirmation/seed{{seed}}/machine.json",
+    log:
+        f"{RESULTS}/{{study}}/logs/confirm_lr_range/{{range_test}}-seed{{seed}}.log",
+    conda:
+        "../envs/train.yaml"
+    threads: 1
+    resources:
+        gpu=gpus(),
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        spec=lambda wildcards: range_test_of(wildcards).confirmation_spec(
+            int(wildcards.seed)
+        ),
+    script:
+        "../workflow/scripts/confirm_lr_range.py"

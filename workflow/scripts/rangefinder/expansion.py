@@ -11,10 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from . import expressions, resolution, schedules, validation
+from . import answers, expressions, resolution, schedules, validation
 from .errors import InputError
 from .parts import Parts, training_size
-from .runs import RangeTest, Run, Study, digest
+from .runs import Confirmation, RangeTest, Run, Study, digest
 
 RUN_DEFAULTS: dict[str, Any] = {
     "lr": "suggested",
@@ -164,8 +164,9 @@ class Expansion:
             "on_out_of_memory",
         ):
             settings.pop(unused, None)
+        settings["optimizer"] = self.optimizers[test["optimizer"]]
+        confirm = self._confirmation(settings, test["confirm"], test, key) if "confirm" in test else None
         settings |= {
-            "optimizer": self.optimizers[test["optimizer"]],
             "start_lr": test["start_lr"],
             "end_lr": test["end_lr"],
         }
@@ -184,7 +185,30 @@ class Expansion:
             seeds,
             settings,
             self._dataset_key(settings["dataset"]),
+            confirm,
         )
+
+    def _confirmation(
+        self, settings: Mapping[str, Any], confirm: Mapping[str, Any], test: Mapping[str, Any], key: str
+    ) -> Confirmation:
+        """The short runs after a range test: its own settings, with a length instead of a sweep."""
+        key = f"{key}.confirm"
+        if len(confirm.keys() & {"epochs", "steps"}) != 1:
+            given = {name: confirm[name] for name in ("epochs", "steps") if name in confirm}
+            raise self.wrong("needs its length", key, given or None, "epochs or steps, one of the two")
+        for name in confirm.get("lrs", {}):
+            if name in answers.RESERVED:
+                raise self.wrong(
+                    "a rule has this name",
+                    f"{key}.lrs",
+                    name,
+                    f"a name other than {', '.join(answers.RESERVED)}",
+                )
+        lengths = [length for length in (confirm.get("epochs"), self.trial.get("epochs")) if length]
+        parameters = {"epochs": min(lengths, default=None), "steps": confirm.get("steps")}
+        seeds = confirm.get("seeds") or test.get("seeds", self.content["seeds"])
+        lrs = {name: float(lr) for name, lr in confirm.get("lrs", {}).items()}
+        return Confirmation(tuple(self._seeds(seeds)), lrs, {**settings, **parameters})
 
     # --- sweeps ---
 

@@ -5,10 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from . import __version__
+
+if TYPE_CHECKING:
+    import torch
+
+    from .clocks import Clocks
 
 # Modules that come after the records: they can change how a result is shown, never what it is.
 SHOWING = {
@@ -65,4 +72,26 @@ def environment() -> dict[str, str | int]:
         "platform": f"{platform.system()}-{platform.machine()}",
         "cpu_count": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
+    }
+
+
+def machine(
+    device: torch.device, clocks: Clocks, *, epochs: Sequence[Any] = (), resumed: int = 0
+) -> dict[str, Any]:
+    """The content of machine.json: all of a job that may differ between two machines.
+
+    Args:
+        epochs: seconds of every epoch.
+        resumed: how often the job was continued from a checkpoint.
+    """
+    import torch
+
+    on_gpu = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
+        "environment": environment(),
+        "clocks": clocks.record(),
+        "epochs": list(epochs),
+        "peak_memory_bytes": torch.cuda.max_memory_allocated(device) if on_gpu else None,
+        "resumed": resumed,
     }

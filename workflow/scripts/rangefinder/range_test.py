@@ -226,14 +226,6 @@ def run(
         "stopped": result.stopped,
         "provenance": provenance.provenance(arrays.digest),
     }
-    machine = {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "environment": provenance.environment(),
-        "clocks": clocks.record(),
-        "epochs": [],
-        "peak_memory_bytes": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
-        "resumed": 0,
-    }
     columns = {
         "step": np.arange(len(result.lr)),
         "lr": result.lr,
@@ -241,5 +233,5 @@ def run(
         "accuracy": result.accuracy,
         "validation_loss": result.validation_loss,
     }
-    records.write_sweep(folder, record, machine, columns)
+    records.write_sweep(folder, record, provenance.machine(device, clocks), columns)
     return record

@@ -149,7 +149,7 @@ def read_json(path: Path | str, schema: str) -> dict[str, Any]:
 
     Args:
         path: the file.
-        schema: one of ``run``, ``machine``, ``sweep``, ``range``, ``study``.
+        schema: one of ``run``, ``machine``, ``sweep``, ``range``, ``confirmation``, ``study``.
 
     Raises:
         InputError: missing, unreadable, truncated, foreign, of another version, or edited by hand.

@@ -94,6 +94,10 @@ def reference() -> str:
         ("A study: an entry of schedules", definitions["schedule"]),
         ("A study: the warm-up of a schedule", definitions["warmup"]),
         ("A study: an entry of range_tests", study["properties"]["range_tests"]["additionalProperties"]),
+        (
+            "A study: confirm of a range test",
+            study["properties"]["range_tests"]["additionalProperties"]["properties"]["confirm"],
+        ),
         ("A study: an entry of sweeps", study["properties"]["sweeps"]["additionalProperties"]),
     ]
     return HEAD + "".join(_table(title, schema, definitions) for title, schema in parts)

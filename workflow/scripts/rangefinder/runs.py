@@ -37,6 +37,19 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Confirmation:
+    """Short runs at what was found in an LR range test; a job makes those of one seed.
+
+    Attributes:
+        lrs: LRs of the study's own, by name, beside those of the rules.
+    """
+
+    seeds: tuple[int, ...]
+    lrs: dict[str, float]
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class RangeTest:
     """One LR range test; a job runs it for one seed."""
 
@@ -46,10 +59,21 @@ class RangeTest:
     seeds: tuple[int, ...]
     parameters: dict[str, Any]
     dataset: str
+    confirm: Confirmation | None = None
 
     def spec(self, seed: int) -> dict[str, Any]:
         """What the job of one seed is given."""
         return {"study": self.study, "range_test": self.name, "seed": seed, "parameters": self.parameters}
+
+    def confirmation_spec(self, seed: int) -> dict[str, Any]:
+        """What the confirmation of one seed is given; the LR range comes to it from disk."""
+        return {
+            "study": self.study,
+            "range_test": self.name,
+            "seed": seed,
+            "parameters": self.confirm.parameters,
+            "lrs": self.confirm.lrs,
+        }
 
 
 @dataclass
@@ -92,6 +116,15 @@ class Study:
             "sweeps": [
                 {"name": name, "title": sweep.get("title", ""), "form": sweep.get("form")}
                 for name, sweep in self.content["sweeps"].items()
+            ],
+            "confirmations": [
+                {
+                    "range_test": test.name,
+                    "seed": seed,
+                    "spec_digest": digest(test.confirmation_spec(seed)),
+                }
+                for test in self.range_tests.values()
+                for seed in (test.confirm.seeds if test.confirm else ())
             ],
             "runs": [
                 {

@@ -88,7 +88,7 @@ def run(
             checkpoint_folder, spec["run"], runs.digest({"run": digest, "data": arrays.digest})
         )
         with checkpoints.lock(LOCK_WAIT_S), stop_on_signal() as stop:
-            with _memory_watched(parameters, progress):
+            with memory_watched(parameters, progress):
                 trainer = Trainer(
                     parameters,
                     arrays,
@@ -128,8 +128,8 @@ _NO_MEMORY = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
 
 
 @contextmanager
-def _memory_watched(parameters: Mapping[str, Any], progress: dict[str, Any]) -> Iterator[None]:
-    """Turn every way in which memory can run out into `OutOfMemory` with its advice."""
+def memory_watched(parameters: Mapping[str, Any], progress: dict[str, Any]) -> Iterator[None]:
+    """Turn every way in which memory can run out into `OutOfMemory` with its advice, noted in `progress`."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -208,7 +208,7 @@ class Trainer:
             )
             self.validation = self.parts.evaluation("validation")
             self.test = self.parts.evaluation("test")
-        total = self.epochs * self.steps_per_epoch
+        total = min(self.epochs * self.steps_per_epoch, parameters.get("steps") or math.inf)
         # One buffer on the device for all losses: reading each one would wait for the device each time.
         self.losses = torch.full((total,), math.nan, dtype=self.parts.dtype, device=device)
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
@@ -232,7 +232,7 @@ class Trainer:
             before = self.clocks.seconds["train"]
             with self.clocks.running("train"):
                 self.parts.loader.start_epoch(epoch)
-                last = (epoch + 1) * self.steps_per_epoch
+                last = min((epoch + 1) * self.steps_per_epoch, total)
                 while self.step < last and self.divergence is None:
                     until = min(last, (self.step // LOOK_EVERY + 1) * LOOK_EVERY)
                     self._steps(until, first_of_epoch=epoch * self.steps_per_epoch)
@@ -425,15 +425,7 @@ class Trainer:
 
     def machine(self) -> dict[str, Any]:
         """The content of machine.json."""
-        on_gpu = self.device.type == "cuda"
-        return {
-            "device": torch.cuda.get_device_name(self.device) if on_gpu else "cpu",
-            "environment": provenance.environment(),
-            "clocks": self.clocks.record(),
-            "epochs": self.epoch_seconds,
-            "peak_memory_bytes": torch.cuda.max_memory_allocated(self.device) if on_gpu else None,
-            "resumed": self.resumed,
-        }
+        return provenance.machine(self.device, self.clocks, epochs=self.epoch_seconds, resumed=self.resumed)
 
     def epoch_table(self) -> dict[str, list]:
         """epochs.csv, up to the divergence."""

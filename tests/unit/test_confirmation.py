@@ -1,0 +1,311 @@
+"""Confirmation of an LR range: what is tried, from which start, and what a killed job leaves."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from rangefinder import answers, clocks, confirmation, data, lr_range, records, study, training
+from rangefinder.errors import InputError
+
+PARAMETERS = {
+    "dataset": {"name": "digits", "validation": 200, "train_samples": 250, "test_samples": 100},
+    "model": {"name": "LeNetSmall"},
+    "optimizer": {"name": "SGD", "momentum": 0.9},
+    "batch_size": 64,
+    "epochs": 2,
+    "steps": None,
+    "precision": "fp32",
+}
+HOPELESS = 3e38  # diverges in its first step
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    data.prepare({"name": "digits"}, folder)
+    return folder
+
+
+def found(**values):
+    """The content of range.json as far as a confirmation reads it; the finders answer `values`, or nothing."""
+    own = {
+        name: {"value": values[name]} if name in values else None
+        for name in ("lr_min", "suggested_lr", "lr_max")
+    }
+    rules = {
+        name: {"value": values.get(name)}
+        for name in ("fastai_valley", "lightning", "torch_lr_finder", "ignite")
+    }
+    return own | {"rules": rules, "status": "ok" if "lr_max" in values else "diverged", "checksum": "c" * 64}
+
+
+RANGE = found(lr_min=0.01, suggested_lr=0.05, lr_max=0.2, fastai_valley=float(np.float32(0.05)), ignite=0.02)
+
+
+def confirm(digits, folder, entry=RANGE, lrs=(), **changes):
+    spec = {
+        "study": "s",
+        "range_test": "sgd",
+        "seed": 3,
+        "parameters": PARAMETERS | changes,
+        "lrs": dict(lrs),
+    }
+    return confirmation.run(
+        spec,
+        lr_range=entry,
+        data_folder=digits,
+        folder=folder / "out",
+        checkpoint_folder=folder / "checkpoints",
+    )
+
+
+def written(folder):
+    return (folder / "out/confirmation.json").read_bytes()
+
+
+# --- what is tried ---
+
+
+def test_every_rules_answer_is_collected_in_order():
+    rules = answers.collect(RANGE, {"published": 6e-5})
+    assert list(rules) == [*answers.RESERVED, "published"]
+    assert rules["twice_lr_max"] == 0.4 and rules["published"] == 6e-5
+    assert rules["lightning"] is None and rules["fastai_slide"] is None
+
+
+def test_without_a_range_only_the_other_rules_are_tried():
+    rules = answers.collect(found(ignite=0.02), {})
+    assert {name: lr for name, lr in rules.items() if lr is not None} == {"ignite": 0.02}
+
+
+def test_equal_answers_are_trained_once_whatever_precision_they_were_given_in():
+    given = {"a": 0.3, "b": None, "c": float(np.float32(0.1)), "d": 0.1, "e": 0.1001}
+    rates, place = answers.distinct(given)
+    assert rates == [0.1, 0.1001, 0.3]
+    assert place == {"a": 2, "b": None, "c": 0, "d": 0, "e": 1}
+    assert answers.distinct({"a": None}) == ([], {"a": None})
+
+
+def test_what_is_collected_from_a_real_extraction_has_every_rule():
+    lr = np.logspace(-5, 1, 301)
+    loss = 0.5 + 1.8 / (1 + (lr / 1e-2) ** 2) + lr**4
+    entry = lr_range.extract([{"seed": 0, "lr": lr, "loss": loss}])
+    rules = answers.collect(entry, {})
+    assert None not in rules.values() and set(rules) == set(answers.RESERVED)
+    assert rules["suggested_lr"] == entry["suggested_lr"]["value"]
+
+
+# --- the trainings ---
+
+
+def test_each_training_is_the_one_that_a_run_makes_at_that_lr(digits, tmp_path):
+    record = confirm(digits, tmp_path, lrs={"published": 0.001, "hopeless": HOPELESS})
+    assert record["split"] == "validation" and record["samples"] == {"train": 250, "validation": 200}
+    assert [entry["lr"] for entry in record["trainings"]] == [0.001, 0.01, 0.02, 0.05, 0.2, 0.4, HOPELESS]
+    at = {entry["rule"]: entry["training"] for entry in record["answers"]}
+    assert at["suggested_lr"] == at["fastai_valley"] == 3 and at["published"] == 0 and at["lightning"] is None
+    for entry in record["trainings"][:-1]:
+        alone = training.Trainer(
+            PARAMETERS | {"lr": entry["lr"], "schedule": {"name": "none"}, "seed": 3},
+            data.load(digits),
+            device=torch.device("cpu"),
+            clocks=clocks.Clocks(),
+        )
+        alone.train()
+        result = alone.record()["results"]
+        assert entry["accuracy"] == result["final_validation_accuracy"]
+        assert entry["loss"] == result["final_validation_loss"]
+        assert entry["initial_loss"] == alone.losses[0].item()
+        assert entry["steps"] == 8 and entry["status"] == "completed"
+    assert (
+        len({entry["initial_loss"] for entry in record["trainings"]}) == 1
+    )  # the same start, the same batch
+    assert (
+        records.read_json(tmp_path / "out/confirmation.json", "confirmation")["trainings"]
+        == record["trainings"]
+    )
+    assert records.read_json(tmp_path / "out/machine.json", "machine")["clocks"]["train_s"] > 0
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_diverged_training_is_typed_and_has_no_accuracy(digits, tmp_path):
+    (entry,) = confirm(digits, tmp_path, found(), lrs={"hopeless": HOPELESS})["trainings"]
+    assert entry["status"] == "diverged" and entry["divergence"]["cause"] == "non_finite_loss"
+    assert (entry["accuracy"], entry["loss"]) == (None, None) and entry["steps"] == entry["divergence"][
+        "step"
+    ]
+
+
+def test_without_a_validation_split_the_test_set_is_used_and_named(digits, tmp_path):
+    dataset = PARAMETERS["dataset"] | {"validation": 0}
+    record = confirm(digits, tmp_path, found(ignite=0.02), dataset=dataset)
+    assert record["split"] == "test" and record["samples"] == {"train": 250, "test": 100}
+    assert len(record["trainings"]) == 1 and record["range"]["status"] == "diverged"
+
+
+def test_a_range_that_answers_nothing_leaves_a_record_that_says_so(digits, tmp_path):
+    record = confirm(digits, tmp_path, found())
+    assert record["trainings"] == [] and {entry["lr"] for entry in record["answers"]} == {None}
+    records.read_json(tmp_path / "out/confirmation.json", "confirmation")
+
+
+def test_a_length_in_steps_stops_inside_an_epoch(digits, tmp_path):
+    whole = confirm(digits, tmp_path / "whole", found(ignite=0.02))["trainings"][0]
+    record = confirm(digits, tmp_path / "part", found(ignite=0.02), epochs=None, steps=6)
+    (part,) = record["trainings"]
+    assert part["steps"] == 6 and record["parameters"]["epochs"] == 2
+    assert part["initial_loss"] == whole["initial_loss"] and part["loss"] != whole["loss"]
+    # A trial's limit in epochs holds beside a length in steps.
+    assert (
+        confirm(digits, tmp_path / "short", found(ignite=0.02), epochs=1, steps=6)["trainings"][0]["steps"]
+        == 4
+    )
+
+
+# --- killed, damaged, wrong ---
+
+
+@pytest.mark.parametrize(
+    "how",
+    [signal.SIGTERM, MemoryError, SystemExit],
+    ids=lambda how: how.name if isinstance(how, int) else how.__name__,
+)
+def test_a_killed_confirmation_continues_to_the_same_record(digits, tmp_path, monkeypatch, how):
+    confirm(digits, tmp_path / "undisturbed")
+    steps, begun = training.Trainer._steps, []
+
+    def cut_short(self, until, first_of_epoch):
+        steps(self, until, first_of_epoch)
+        if self.parameters["lr"] == 0.05 and self.step == 4:  # half-way through the third of five trainings
+            if isinstance(how, int):
+                os.kill(os.getpid(), how)
+            else:
+                raise how
+
+    monkeypatch.setattr(training.Trainer, "_steps", cut_short)
+    with pytest.raises((training.Interrupted, training.OutOfMemory, SystemExit)):
+        confirm(digits, tmp_path / "killed")
+    assert not (tmp_path / "killed/out").exists()  # nothing that looks like a result
+
+    def counted(self, until, first_of_epoch):
+        begun.append((self.parameters["lr"], self.step))
+        steps(self, until, first_of_epoch)
+
+    monkeypatch.setattr(training.Trainer, "_steps", counted)
+    confirm(digits, tmp_path / "killed")
+    assert written(tmp_path / "killed") == written(tmp_path / "undisturbed")
+    # What was finished is not trained again; told to stop, it continues inside the training it was in.
+    assert begun[0] == (0.05, 4 if isinstance(how, int) else 0)
+    machine = json.loads((tmp_path / "killed/out/machine.json").read_text())
+    assert machine["resumed"] == 1 and not (tmp_path / "killed/checkpoints").exists()
+
+
+def test_another_range_does_not_continue_from_the_old_ones_trainings(digits, tmp_path, monkeypatch):
+    confirm(digits, tmp_path / "undisturbed", found(ignite=0.03))
+    finish = confirmation._Progress.finish
+
+    def cut_short(self, entry):
+        finish(self, entry)
+        raise SystemExit
+
+    monkeypatch.setattr(confirmation._Progress, "finish", cut_short)
+    with pytest.raises(SystemExit):
+        confirm(digits, tmp_path / "changed", found(ignite=0.02))
+    monkeypatch.setattr(confirmation._Progress, "finish", finish)
+    confirm(digits, tmp_path / "changed", found(ignite=0.03))
+    assert written(tmp_path / "changed") == written(tmp_path / "undisturbed")
+
+
+def test_a_tampered_record_is_refused(digits, tmp_path):
+    confirm(digits, tmp_path, found(ignite=0.02), lrs={"hopeless": HOPELESS})
+    path = tmp_path / "out/confirmation.json"
+    good = json.loads(path.read_text())
+    path.write_text(json.dumps(good | {"seed": 4}))
+    with pytest.raises(InputError, match=r"confirmation\.json: checksum: record was changed"):
+        records.read_json(path, "confirmation")
+    path.write_text(path.read_text()[:-200])
+    with pytest.raises(InputError, match="truncated or not JSON"):
+        records.read_json(path, "confirmation")
+    # Even with a right checksum: a number where the training diverged, none where it did not.
+    for number, accuracy in ((0, None), (1, 0.99)):
+        bad = json.loads(json.dumps(good))
+        bad["trainings"][number]["accuracy"] = accuracy
+        records.write_json(path, bad)
+        with pytest.raises(InputError, match="not a confirmation record"):
+            records.read_json(path, "confirmation")
+
+
+# --- as a study states it ---
+
+STUDY = """
+title: T
+dataset: {name: digits, validation: 200}
+model: {name: LeNetSmall}
+run: {batch_size: 50, epochs: 4, lr: suggested, on_out_of_memory: halve}
+seeds: [0, 1]
+optimizers: {sgd: {name: SGD}}
+schedules: {none: {name: none}}
+range_tests:
+  sgd: {optimizer: sgd, start_lr: 1e-3, end_lr: 10, set: {drop_last: true}, confirm: %s}
+sweeps: {only: {grid: {optimizer: [sgd], schedule: [none]}}}
+"""
+
+
+def load(folder, confirm, trial=None):
+    path = folder / "small.yaml"
+    path.write_text(STUDY % confirm)
+    return study.load(path, trial)
+
+
+def test_a_study_states_length_seeds_and_further_lrs(tmp_path):
+    whole = load(tmp_path, "{epochs: 2, seeds: [5, 6], lrs: {published: 6e-5}}")
+    test = whole.range_tests["sgd"]
+    assert test.confirm.seeds == (5, 6) and test.confirm.lrs == {"published": 6e-5}
+    spec = test.confirmation_spec(5)
+    assert (spec["parameters"]["epochs"], spec["parameters"]["steps"]) == (2, None)
+    # The settings of the range test, less those of its sweep.
+    assert spec["parameters"]["drop_last"] and spec["parameters"]["optimizer"] == {"name": "SGD"}
+    assert not spec["parameters"].keys() & {"start_lr", "end_lr", "stop_factor", "on_out_of_memory", "lr"}
+    assert [(entry["range_test"], entry["seed"]) for entry in whole.record()["confirmations"]] == [
+        ("sgd", 5),
+        ("sgd", 6),
+    ]
+
+
+def test_a_study_without_confirmation_plans_none_and_its_range_tests_stay_the_same(tmp_path):
+    with_confirm = load(tmp_path, "{steps: 10}").range_tests["sgd"]
+    path = tmp_path / "small.yaml"
+    path.write_text(path.read_text().replace(", confirm: {steps: 10}", ""))
+    plain = study.load(path)
+    assert plain.range_tests["sgd"].confirm is None and plain.record()["confirmations"] == []
+    assert plain.range_tests["sgd"].spec(0) == with_confirm.spec(0)
+
+
+def test_a_trial_shrinks_a_confirmation(tmp_path):
+    trial = {"epochs": 1, "seeds": 1, "train_samples": 100}
+    test = load(tmp_path, "{epochs: 3}", trial).range_tests["sgd"]
+    assert test.confirm.seeds == (0,) and test.confirm.parameters["epochs"] == 1
+    assert test.confirm.parameters["dataset"]["train_samples"] == 100
+
+
+@pytest.mark.parametrize(
+    ("confirm", "message"),
+    [
+        ("{}", r"range_tests\.sgd\.confirm: needs its length; allowed: epochs or steps"),
+        (
+            "{epochs: 1, steps: 5}",
+            r"confirm: needs its length \(got .*\); allowed: epochs or steps, one of the",
+        ),
+        ("{epoch: 1}", r"unknown key \(got 'epoch'\); did you mean 'epochs'\?"),
+        ("{epochs: 0}", r"confirm\.epochs: not usable \(got 0\)"),
+        ("{epochs: 1, lrs: {lr_max: 1}}", r"confirm\.lrs: a rule has this name \(got 'lr_max'\)"),
+        ("{epochs: 1, lrs: {mine: -1}}", r"confirm\.lrs\.mine: not usable \(got -1\)"),
+        ("{epochs: 1, seeds: [0, 0]}", r"confirm\.seeds: not usable"),
+    ],
+)
+def test_a_wrong_confirmation_is_refused_in_one_line(tmp_path, confirm, message):
+    with pytest.raises(InputError, match=message):
+        load(tmp_path, confirm)
