@@ -88,7 +88,9 @@ def _accuracies(axes: plt.Axes, name: str, found: Sequence[tuple[Cell, list]], i
     sizes = [size for size, _ in points]
     axes.plot(sizes, [100 * ours.mean for _, ours in points], label=name, **_marked(index))
     if points and all(ours.low is not None for _, ours in points):
-        low, high = ([100 * getattr(ours, side) for _, ours in points] for side in ("low", "high"))
+        # An interval of few seeds can leave what an accuracy can be.
+        low = [100 * max(ours.low, 0) for _, ours in points]
+        high = [100 * min(ours.high, 1) for _, ours in points]
         axes.fill_between(sizes, low, high, color=style(index)["color"], alpha=0.15, linewidth=0)
     for cell, _ in found:
         if cell.diverged():

@@ -26,9 +26,17 @@ def _in_panels(cells: Sequence[Cell], draw: Draw, **labels: str) -> plt.Figure |
         for label, cell in panel.lines.items():
             draw(axes, cell, label, styles[label])
         axes.set(title=panel.title, **labels)
+        if labels.get("yscale") == "log" and not _spans_a_decade(axes):
+            axes.set_yscale("linear")  # whose ticks are plain numbers
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     legend(figure, flat)
     return figure
+
+
+def _spans_a_decade(axes: plt.Axes) -> bool:
+    values = np.concatenate([line.get_ydata() for line in axes.lines] or [np.ones(1)])
+    values = values[np.isfinite(values) & (values > 0)]
+    return len(values) > 0 and values.max() >= 10 * values.min()
 
 
 def _staircase(axes: plt.Axes, cell: Cell, label: str, index: int) -> None:
@@ -69,7 +77,7 @@ def _curve(axes: plt.Axes, cell: Cell, column: str, index: int, label: str, *, f
 def _train_and_test(quantity: str) -> Draw:
     def draw(axes: plt.Axes, cell: Cell, label: str, index: int) -> None:
         _curve(axes, cell, f"test_{quantity}", index, label)
-        _curve(axes, cell, f"train_{quantity}", index, f"{label} (train)", faint=True)
+        _curve(axes, cell, f"train_{quantity}", index, "training (dotted)", faint=True)
 
     return draw
 

@@ -17,10 +17,12 @@ class Panel:
     """One panel.
 
     Attributes:
+        line: the axis in which its lines differ.
         title: what its cells have in common and other panels have not.
         lines: its cells by the label of their line.
     """
 
+    line: str
     title: str
     lines: dict[str, Cell] = field(default_factory=dict)
 
@@ -53,7 +55,7 @@ def by_sweep(cells: Sequence[Cell]) -> list[Panel]:
             parts = [words(axis, cell.axes[axis]) for axis in shown if axis in cell.axes]
             key = (cell.form, line, *parts)
             title = " · ".join(parts) + (f" ({cell.form})" if cell.form else "")
-            panels.setdefault(key, Panel(title)).lines[words(line, cell.axes.get(line))] = cell
+            panels.setdefault(key, Panel(line, title)).lines[words(line, cell.axes.get(line))] = cell
     larger = [panel for panel in panels.values() if len(panel.lines) > 1]
     return larger or list(panels.values())
 
@@ -67,6 +69,7 @@ def _follows(axis: str, line: str, members: Sequence[Cell]) -> bool:
 
 
 def positions(panels: Sequence[Panel]) -> dict[str, int]:
-    """The style of every line: the same label looks the same in every panel."""
-    labels = dict.fromkeys(label for panel in panels for label in panel.lines)
-    return {label: position for position, label in enumerate(labels)}
+    """The style of every line: the same label looks the same in every panel, each kind of line has all styles."""
+    labels = dict.fromkeys((panel.line, label) for panel in panels for label in panel.lines)
+    kinds = {line: [label for kind, label in labels if kind == line] for line, _ in labels}
+    return {label: position for names in kinds.values() for position, label in enumerate(names)}

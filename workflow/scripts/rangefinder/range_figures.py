@@ -44,21 +44,23 @@ def range_test(
     top = np.nanmax(heads) if np.isfinite(heads).any() else 1.0
     bottom = min(lowest, default=0.0)
     axes.set_ylim(bottom - 0.12 * (top - bottom) - 1e-3, top + 0.45 * (top - bottom) + 1e-3)
+    across = axes.get_xaxis_transform()  # x as data, y as a share of the panel's height
     if entry["lr_min"] and entry["lr_max"]:
-        axes.axvspan(
-            entry["lr_min"]["value"], entry["lr_max"]["value"], color="#0072B2", alpha=0.12, linewidth=0
-        )
-        for name, side in (("lr_min", "right"), ("lr_max", "left")):
-            axes.annotate(
-                name, (entry[name]["value"], 1), xycoords=("data", "axes fraction"), ha=side, va="top", fontsize=8,
-                xytext=(-3 if side == "right" else 3, -2), textcoords="offset points",
-            )  # fmt: skip
+        ends = [entry[name]["value"] for name in ("lr_min", "lr_max")]
+        axes.axvspan(*ends, color="#0072B2", alpha=0.12, linewidth=0)
+        for name, value, side in zip(("lr_min", "lr_max"), ends, ("right", "left"), strict=True):
+            axes.axvline(value, color=INK, linewidth=0.8, linestyle=(0, (2, 2)))
+            axes.text(value, 1.01, name, transform=across, ha=side, va="bottom", fontsize=8)
     if entry["suggested_lr"]:
         suggested = entry["suggested_lr"]
-        label = f"suggested {formats.range_value(suggested)}"
-        axes.axvline(suggested["value"], color=INK, linewidth=1.6, label=label)
+        axes.axvline(
+            suggested["value"], color=INK, linewidth=1.6, label=f"suggested {formats.range_value(suggested)}"
+        )
         if suggested["low"] is not None:
-            axes.axvspan(suggested["low"], suggested["high"], color=INK, alpha=0.10, linewidth=0)
+            interval = [suggested["low"], suggested["high"]]
+            axes.plot(
+                interval, [0.94, 0.94], transform=across, color=INK, marker="|", markersize=8, linewidth=1.2
+            )
     marks = [(name, rule["value"]) for name, rule in entry["rules"].items() if rule.get("value")]
     for index, (name, value) in enumerate(sorted(marks, key=lambda mark: mark[1])):
         shape = {
@@ -67,12 +69,12 @@ def range_test(
             "fillstyle": "none",
             "linestyle": "",
         }
-        height, across = 0.03 + 0.045 * (index % 2), axes.get_xaxis_transform()
+        height = 0.03 + 0.045 * (index % 2)
         axes.plot(
             value, height, transform=across, color=INK, clip_on=False, label=f"{name} {value:.2g}", **shape
         )
     axes.set_xlabel("learning rate")
     axes.set_ylabel("training loss")
-    axes.set_title(f"{entry['range_test']}: {entry['status'].replace('_', ' ')}")
+    axes.set_title(f"{entry['range_test']}: {entry['status'].replace('_', ' ')}", pad=16)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
