@@ -34,7 +34,9 @@ SHOWING = {
     "replay",
     "replay_figures",
     "report",
+    "shown_tables",
     "statistics",
+    "summary",
     "tables",
 }
 
