@@ -161,7 +161,7 @@ def _key(axes: Mapping[str, Any]) -> tuple:
 
 
 def _planned(study: Mapping[str, Any]) -> dict[tuple, None]:
-    return {_key(run["axes"]): None for run in study["runs"].values() if run["form"] == FORM}
+    return {_key(dict(run["axes"])): None for run in study["runs"] if run["form"] == FORM}
 
 
 # --- comparing -----------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def compare(
     compared = []
     for row in rows:
         cell = by_key[_key(row)]
-        values = list(metric_values(study, cells, cell, row["metric"]).values())
+        values = list(metric_values(cells, cell, row["metric"]).values())
         ours = mean_interval(values)
         known = ours.mean is not None and row["value"] is not None
         compared.append(
@@ -222,14 +222,12 @@ def _verdict(cell: Cell, values: Sequence[float], row: Mapping[str, Any]) -> str
     return {"better": "worse", "worse": "better"}.get(found, found)  # the lower loss is the better one
 
 
-def metric_values(
-    study: Mapping[str, Any], cells: Sequence[Cell], cell: Cell, metric: str
-) -> dict[int, float]:
+def metric_values(cells: Sequence[Cell], cell: Cell, metric: str) -> dict[int, float]:
     """A metric of `METRICS` by seed, over the cell's completed runs."""
     if metric == "lowest_test_loss":
         return {seed: float(np.nanmin(run["epochs"]["test_loss"])) for seed, run in cell.completed().items()}
     if metric == "closest_to_baseline":
-        baseline = sgd_baseline(study, cells, cell)
+        baseline = sgd_baseline(cells, cell)
         if baseline is None:
             return {}
         return {
@@ -238,7 +236,7 @@ def metric_values(
     return cell.values(metric)
 
 
-def sgd_baseline(study: Mapping[str, Any], cells: Sequence[Cell], cell: Cell) -> float | None:
+def sgd_baseline(cells: Sequence[Cell], cell: Cell) -> float | None:
     """The base line of the LARS write-up: the best accuracy on the test set of any SGD run, over batch sizes.
 
     Taken over the cells of `cell`'s form and schedule, as a mean over seeds; None while no such run is complete.
@@ -248,7 +246,7 @@ def sgd_baseline(study: Mapping[str, Any], cells: Sequence[Cell], cell: Cell) ->
         for other in cells
         if other.form == cell.form
         and other.axes["schedule"] == cell.axes["schedule"]
-        and study["optimizers"][other.axes["optimizer"]]["name"] == "SGD"
+        and {run["run"]["parameters"]["optimizer"]["name"] for run in other.runs.values()} == {"SGD"}
     ]
     return max((mean for mean in means if mean is not None), default=None)
 
