@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import math
 import re
@@ -72,7 +73,8 @@ def read(
     """
     path = file(name, directory)
     try:
-        table = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8")), strict=True))
+        # Spreadsheets begin a file with a byte-order mark.
+        table = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig")), strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"is not a CSV file: {error}", file=path) from error
     header = table[0] if table else []
@@ -82,31 +84,39 @@ def read(
     for column in COLUMNS:
         if header.count(column) != 1:
             message = f"the column {column!r} " + ("is missing" if column not in header else "stands twice")
-            raise InputError(message, file=path, key="line 1")
+            raise InputError(message, file=path, key="line 1", allowed=COLUMNS)
     known = None if study is None else _planned(study)
     rows: list[dict[str, Any]] = []
     seen: dict[tuple, int] = {}
     for number, line in enumerate(table[1:], start=2):
         if len(line) != len(header):
             raise InputError(
-                f"has {len(line)} cells, the header {len(header)}", file=path, key=f"line {number}"
+                f"{len(line)} values under {len(header)} columns",
+                file=path,
+                key=f"line {number}",
+                value=",".join(line),
+                allowed="one value for each column; text with a comma in it stands in quotes",
             )
         row = _typed(dict(zip(header, line, strict=True)), path, number)
         key = (*_key(row), row["metric"], row["revision"])
         if key in seen:
             raise InputError(
-                f"the same cell, metric and revision as line {seen[key]}", file=path, key=f"line {number}"
+                f"the same cell, metric and revision as line {seen[key]}",
+                file=path,
+                key=f"line {number}",
+                value=",".join(line[header.index(column)] for column in (*AXES, "metric", "revision")),
+                allowed="one value of a metric for each cell and revision",
             )
         seen[key] = number
         if known is not None and _key(row) not in known:
-            labels = {axis: row[axis] for axis in AXES}
-            allowed = [dict(zip(AXES, cell, strict=True)) for cell in known]
+            written = ",".join(line[header.index(axis)] for axis in AXES)
+            allowed = sorted(known.values(), key=lambda cell: -_likeness(cell, written))
             raise InputError(
                 f"unknown cell: study {study['name']!r} has none in the form {FORM}",
                 file=path,
                 key=f"line {number}",
-                value=labels,
-                allowed=allowed if len(allowed) <= 4 else f"one of its {len(allowed)} cells, {allowed[0]} …",
+                value=written,
+                allowed=[*allowed[:3], *([f"and {len(allowed) - 3} more"] if len(allowed) > 3 else [])],
             )
         rows.append(row)
     return rows
@@ -139,10 +149,10 @@ def _typed(row: dict[str, str], path: Path, number: int) -> dict[str, Any]:
 def _number(text: str, low: float, high: float, wrong: Any) -> float | None:
     if text == "":
         return None
-    try:
-        value = float(text)
-    except ValueError:
-        raise wrong() from None
+    # Python also reads nan, inf, 1_000 and the digits of every script.
+    if not re.fullmatch(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", text):
+        raise wrong()
+    value = float(text)
     if not (low <= value <= high and math.isfinite(value)):
         raise wrong()
     return value
@@ -160,8 +170,14 @@ def _key(axes: Mapping[str, Any]) -> tuple:
     return tuple(float(axes[axis]) if isinstance(axes[axis], int) else axes[axis] for axis in AXES)
 
 
-def _planned(study: Mapping[str, Any]) -> dict[tuple, None]:
-    return {_key(dict(run["axes"])): None for run in study["runs"] if run["form"] == FORM}
+def _planned(study: Mapping[str, Any]) -> dict[tuple, str]:
+    """The cells that can be compared, by key, each as a line of the file would name it."""
+    planned = [dict(run["axes"]) for run in study["runs"] if run["form"] == FORM]
+    return {_key(axes): ",".join(str(axes[axis]) for axis in AXES) for axes in planned}
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
 
 
 # --- comparing -----------------------------------------------------------------------------------------
@@ -223,7 +239,7 @@ def _verdict(cell: Cell, values: Sequence[float], row: Mapping[str, Any]) -> str
 
 
 def metric_values(cells: Sequence[Cell], cell: Cell, metric: str) -> dict[int, float]:
-    """A metric of `METRICS` by seed, over the cell's completed runs."""
+    """A metric of `METRICS` by seed, over the cell's completed runs; `cells` are all of its study."""
     if metric == "lowest_test_loss":
         return {seed: float(np.nanmin(run["epochs"]["test_loss"])) for seed, run in cell.completed().items()}
     if metric == "closest_to_baseline":
@@ -246,7 +262,7 @@ def sgd_baseline(cells: Sequence[Cell], cell: Cell) -> float | None:
         for other in cells
         if other.form == cell.form
         and other.axes["schedule"] == cell.axes["schedule"]
-        and {run["run"]["parameters"]["optimizer"]["name"] for run in other.runs.values()} == {"SGD"}
+        and any(run["run"]["parameters"]["optimizer"]["name"] == "SGD" for run in other.runs.values())
     ]
     return max((mean for mean in means if mean is not None), default=None)
 
