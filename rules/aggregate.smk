@@ -7,6 +7,7 @@ TABLES = [
     "largest_batch",
     "lr_ranges",
     "finders",
+    "confirmation",
     "runs",
     "published",
 ]
@@ -31,6 +32,7 @@ rule aggregate:
     input:
         study=f"{RESULTS}/{{study}}/study.json",
         ranges=range_files,
+        confirmations=confirmation_files,
         runs=run_files,
         published=published_files,
     output:

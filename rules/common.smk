@@ -132,14 +132,31 @@ def range_files(wildcards):
     ]
 
 
-def run_files(wildcards):
-    """The records of a study's runs; with `partial=true` those that exist."""
-    files = [
-        f"{RESULTS}/{wildcards.study}/runs/{run}/run.json"
-        for run in study_of(wildcards.study).runs
-    ]
+def wanted(files):
+    """Records that a report is made from: all of them, or with `partial=true` those that exist."""
     return (
         [file for file in files if Path(file).exists()] if config["partial"] else files
+    )
+
+
+def confirmation_files(wildcards):
+    """The confirmations of the range tests that ask for them."""
+    return wanted(
+        [
+            f"{RESULTS}/{wildcards.study}/lr_range/{name}/confirmation/seed{seed}/confirmation.json"
+            for name, test in study_of(wildcards.study).range_tests.items()
+            for seed in (test.confirm.seeds if test.confirm else ())
+        ]
+    )
+
+
+def run_files(wildcards):
+    """The records of a study's runs."""
+    return wanted(
+        [
+            f"{RESULTS}/{wildcards.study}/runs/{run}/run.json"
+            for run in study_of(wildcards.study).runs
+        ]
     )
 
 

@@ -31,6 +31,7 @@ rule write_report:
     input:
         study=f"{RESULTS}/{{study}}/study.json",
         ranges=range_files,
+        confirmations=confirmation_files,
         runs=run_files,
         published=published_files,
         figures=f"{RESULTS}/{{study}}/figures",

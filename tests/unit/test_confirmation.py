@@ -1,4 +1,4 @@
-"""Confirmation of an LR range: what is tried, from which start, and what a killed job leaves."""
+"""Confirmation of an LR range: what is tried, from which start, what a killed job leaves, who is called right."""
 
 import json
 import os
@@ -7,8 +7,21 @@ import signal
 import numpy as np
 import pytest
 import torch
-from rangefinder import answers, clocks, confirmation, data, lr_range, records, study, training
+from rangefinder import (
+    answers,
+    clocks,
+    confirmation,
+    data,
+    lr_range,
+    records,
+    shown_tables,
+    study,
+    tables,
+    training,
+    verdicts,
+)
 from rangefinder.errors import InputError
+from scipy import stats
 
 PARAMETERS = {
     "dataset": {"name": "digits", "validation": 200, "train_samples": 250, "test_samples": 100},
@@ -20,6 +33,15 @@ PARAMETERS = {
     "precision": "fp32",
 }
 HOPELESS = 3e38  # diverges in its first step
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As in a job; two threads on so small a network wait for each other more than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -309,3 +331,108 @@ def test_a_trial_shrinks_a_confirmation(tmp_path):
 def test_a_wrong_confirmation_is_refused_in_one_line(tmp_path, confirm, message):
     with pytest.raises(InputError, match=message):
         load(tmp_path, confirm)
+
+
+# --- verdicts ---
+
+
+def short_runs(seed, *accuracies, status="ok"):
+    """A record of one seed: a training per accuracy (None diverged), each answered by a rule of its own."""
+    rates = [10.0**power for power in range(-4, len(accuracies) - 4)]
+    return {
+        "range_test": "sgd",
+        "seed": seed,
+        "range": {"status": status},
+        "split": "validation",
+        "parameters": {"steps": 8},
+        "answers": [
+            *({"rule": f"rule{k}", "lr": lr, "training": k} for k, lr in enumerate(rates)),
+            {"rule": "lightning", "lr": None, "training": None},
+        ],
+        "trainings": [
+            {"lr": lr, "status": "diverged" if accuracy is None else "completed", "accuracy": accuracy}
+            for lr, accuracy in zip(rates, accuracies, strict=True)
+        ],
+    }
+
+
+def judged(*runs):
+    return verdicts.table(list(runs)).set_index("rule")
+
+
+def test_means_and_paired_differences_are_those_of_scipy():
+    best, other = np.array([0.95, 0.96, 0.97]), np.array([0.93, 0.945, 0.94])
+    frame = judged(*(short_runs(seed, a, b) for seed, (a, b) in enumerate(zip(best, other, strict=True))))
+    for rule, name, values in (
+        ("rule0", "accuracy", best),
+        ("rule1", "accuracy", other),
+        ("rule1", "difference", other - best),
+    ):
+        expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+        row = frame.loc[rule]
+        assert row[name] == pytest.approx(values.mean(), rel=1e-12)
+        assert (row[f"{name}_low"], row[f"{name}_high"]) == pytest.approx(
+            (expected.low, expected.high), rel=1e-9
+        )
+    assert frame.loc["rule0", "verdict"] == "best" and frame.loc["rule0", "difference"] == 0
+    assert frame.loc["rule1", "verdict"] == "undecided"  # −2.2 ± 1.9 points reaches across one point
+
+
+@pytest.mark.parametrize(
+    ("differences", "verdict"),
+    [
+        # t(0.975, 2) = 4.3027: half the interval of three differences d − s, d, d + s is 4.3027 · s / √3 = 2.484 · s.
+        ((-0.002, -0.004, -0.006), "within one point"),  # down to −0.9 points
+        ((-0.0015, -0.004, -0.0065), "undecided"),  # down to −1.02 points
+        ((-0.016, -0.018, -0.020), "worse"),  # up to −1.3 points
+        ((-0.0148, -0.018, -0.0212), "worse"),  # up to −1.005 points
+        ((-0.0147, -0.018, -0.0213), "undecided"),  # up to −0.98 points
+        ((-0.009,), "within one point"),  # one seed has no interval
+        ((-0.011,), "worse"),
+    ],
+)
+def test_the_verdict_is_by_the_whole_interval(differences, verdict):
+    frame = judged(*(short_runs(seed, 0.9, 0.9 + change) for seed, change in enumerate(differences)))
+    assert frame.loc["rule1", "verdict"] == verdict
+
+
+def test_a_rule_that_diverged_once_is_called_so_and_never_averaged_or_best():
+    frame = judged(short_runs(0, 0.90, None, None), short_runs(1, 0.91, 0.99, None))
+    assert list(frame["verdict"]) == ["best", "diverged", "diverged", "no answer"]
+    assert list(frame["diverged"]) == [0, 1, 2, 0] and list(frame["completed"]) == [2, 1, 0, 0]
+    assert frame.loc["rule1", ["difference", "difference_low"]].isna().all()
+    assert frame.loc["rule2", ["accuracy", "accuracy_low"]].isna().all()
+    assert np.isnan(frame.loc["lightning", "learning_rate"])
+
+
+def test_the_summary_names_the_best_and_groups_the_rules():
+    made = [short_runs(seed, 0.5, 0.9, None) for seed in (0, 1)]
+    planned = [{"range_test": "sgd", "seed": seed} for seed in (0, 1, 2)]
+    (line,) = verdicts.sentences(made, planned)
+    assert line == {
+        "topic": "Which rule was right, sgd",
+        "text": "runs of 8 steps at every rule's answer, 2 of 3 seeds, validation set: best at 0.001 (90.00 ± 0.00 %); "
+        "best: rule1; worse: rule0; diverged: rule2; no answer: Lightning",
+    }
+    (line,) = verdicts.sentences([short_runs(0, None, status="no_descent")], planned[:1])
+    assert "none came to its end; diverged: rule0" in line["text"]
+    assert line["text"].endswith("The range test ended as no_descent, so it has no LRs of its own to try")
+    assert "there was no learning rate to try" in verdicts.sentences([short_runs(0)], planned[:1])[0]["text"]
+
+
+def test_without_confirmations_the_table_is_empty_with_its_header():
+    assert tables.csv(verdicts.table([])) == ",".join(verdicts.COLUMNS) + "\n"
+    assert verdicts.sentences([], []) == [] and shown_tables.confirmation_table([]) is None
+
+
+def test_the_reports_table_shows_what_the_records_say():
+    shown = shown_tables.confirmation_table(
+        [short_runs(seed, 0.5, 0.9 + (seed - 4) / 100, None) for seed in (4, 5)]
+    )
+    rows = [[cell["text"] for cell in row] for row in shown["rows"]]
+    # t(0.975, 1) = 12.706: half the interval of 0.90 and 0.91 is 12.706 · 0.5 points.
+    assert rows[1] == ["sgd", "rule1", "0.001", "2/2", "90.50 ± 6.35", "validation", "+0.00 ± 0.00", "best"]
+    assert rows[2] == ["sgd", "rule2", "0.01", "0/2", "–", "validation", "–", "diverged"]
+    assert rows[3] == ["sgd", "Lightning", "–", "0/2", "–", "validation", "–", "no answer"]
+    assert shown["rows"][0][3]["link"] == "lr_range/sgd/confirmation/seed4/confirmation.json"
+    assert "8 steps" in shown["caption"] and shown["name"] == "confirmation"

@@ -79,6 +79,7 @@ def study(runs, **changes):
         "description": "D",
         "notes": [],
         "published": None,
+        "confirmations": [],
     }
     return (
         base | {"optimizers": ["sgd"], "schedules": ["none", "step"], "sweeps": [], "runs": planned} | changes

@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def gathered(snakemake, **options):
-    """`rangefinder.collection.collect` on a rule's study, ranges, runs and published numbers."""
+    """`rangefinder.collection.collect` on a rule's study, ranges, runs, published numbers, confirmations."""
     from rangefinder import collection
 
     published = snakemake.input.get("published")
@@ -12,6 +12,7 @@ def gathered(snakemake, **options):
         snakemake.input.study,
         snakemake.input.ranges,
         snakemake.input.runs,
+        confirmations=snakemake.input.get("confirmations") or [],
         published_folder=Path(published[0]).parent if published else None,
         **options,
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from . import cells, lr_range, published, published_curves, records, tables
+from . import cells, lr_range, published, published_curves, records, tables, verdicts
 from .errors import InputError
 
 
@@ -21,6 +21,7 @@ class Collection:
     sweeps: dict[str, list[dict[str, Any]]]
     runs: list[dict[str, Any]]
     published_folder: Path | None = None
+    confirmations: list[dict[str, Any]] = field(default_factory=list)
 
     @cached_property
     def comparisons(self) -> list[dict[str, Any]]:
@@ -50,6 +51,7 @@ class Collection:
             "largest_batch": tables.largest_batch(self.cells),
             "lr_ranges": tables.lr_ranges(self.ranges),
             "finders": tables.finders(self.ranges),
+            "confirmation": verdicts.table(self.confirmations),
             "runs": tables.runs(self.study, self.runs),
             "published": published.table(self.comparisons),
         }
@@ -85,7 +87,15 @@ class Collection:
 
         texts = {path.name: path.read_text() for path in sorted(figures.glob("*.svg"))}
         described = [entry for entry in describe(self.ranges) if entry["file"] in texts]
-        context = report.context(self.study, self.cells, self.runs, self.ranges, described, self.comparisons)
+        context = report.context(
+            self.study,
+            self.cells,
+            self.runs,
+            self.ranges,
+            described,
+            self.comparisons,
+            self.confirmations,
+        )
         return {
             "md": report.render_markdown(context, templates),
             "html": report.render_html(context, texts, templates),
@@ -157,6 +167,7 @@ def collect(
     *,
     curves: bool = False,
     published_folder: Path | str | None = None,
+    confirmations: Iterable[Path | str] = (),
 ) -> Collection:
     """Read and check a study's records.
 
@@ -165,6 +176,7 @@ def collect(
         ranges: range.json files.
         runs: run.json files.
         published_folder: where published numbers are; None compares with none.
+        confirmations: confirmation.json files.
         curves: whether steps.csv of the runs and the sweeps are wanted too (figures need them).
 
     Raises:
@@ -189,4 +201,31 @@ def collect(
                 "record belongs to other parameters than the study now has; run the workflow again", file=file
             )
         found.append(run)
-    return Collection(content, entries, sweeps, found, Path(published_folder) if published_folder else None)
+    folder = Path(published_folder) if published_folder else None
+    return Collection(
+        content, entries, sweeps, found, folder, _confirmations(confirmations, content, entries)
+    )
+
+
+def _confirmations(
+    files: Iterable[Path | str], study: dict[str, Any], ranges: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The confirmations, each of the plan that the study has now and of the LR range that is there now."""
+    planned = {(entry["range_test"], entry["seed"]): entry["spec_digest"] for entry in study["confirmations"]}
+    checksums = {entry["range_test"]: entry["checksum"] for entry in ranges}
+    found = []
+    for file in files:
+        entry = records.read_json(file, "confirmation")
+        key = entry["range_test"], entry["seed"]
+        test, seed = Path(file).parents[2].name, Path(file).parent.name
+        if key not in planned or (test, seed) != (entry["range_test"], f"seed{entry['seed']}"):
+            raise InputError(
+                "record of a confirmation that the study does not plan", file=file, value=list(key)
+            )
+        if (entry["spec_digest"], entry["range"]["checksum"]) != (planned[key], checksums.get(key[0])):
+            raise InputError(
+                "record belongs to other parameters or another LR range than the study now has; run the workflow again",
+                file=file,
+            )
+        found.append(entry)
+    return found

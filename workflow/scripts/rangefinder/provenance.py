@@ -38,6 +38,7 @@ SHOWING = {
     "statistics",
     "summary",
     "tables",
+    "verdicts",
 }
 
 

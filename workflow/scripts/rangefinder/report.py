@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 from tabulate import tabulate
 
-from . import formats, shown_tables, tables
+from . import formats, shown_tables, tables, verdicts
 from .cells import Cell
 from .summary import summary
 
@@ -117,6 +117,7 @@ def context(
     ranges: Sequence[Mapping[str, Any]],
     figures: Sequence[Mapping[str, str]],
     comparisons: Sequence[Mapping[str, Any]] = (),
+    confirmations: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Everything the templates show.
 
@@ -124,6 +125,7 @@ def context(
         study: content of study.json.
         cells, runs, ranges: its records.
         comparisons: published numbers against ours (`published.compare`).
+        confirmations: content of every confirmation.json.
         figures: ``{"file", "title", "caption", "section"}`` of each figure that was drawn.
     """
     frames = {
@@ -139,9 +141,13 @@ def context(
     diverged = [run["run"] for run in runs if run["run"]["status"] == "diverged"]
     return {
         "study": study,
-        "summary": summary(ranges, cells, frames),
+        "summary": [
+            *summary(ranges, cells, frames),
+            *verdicts.sentences(confirmations, study["confirmations"]),
+        ],
         "range_table": shown_tables.range_table(ranges),
         "finder_table": shown_tables.finder_table(frames["finders"]),
+        "confirmation_table": shown_tables.confirmation_table(confirmations),
         "accuracy_table": shown_tables.accuracy_table(frames["accuracy"], cells),
         "time_table": shown_tables.time_table(frames["time"]),
         "difference_table": shown_tables.difference_table(frames["differences"]),
@@ -159,6 +165,6 @@ def context(
         ],
         "planned": len(study["runs"]),
         "finished": len(runs),
-        "provenance": provenance(runs, ranges),
+        "provenance": provenance(runs, [*ranges, *confirmations]),
         "sections": SECTIONS,
     }

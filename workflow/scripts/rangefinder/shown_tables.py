@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from . import formats, tables
+from . import formats, tables, verdicts
 from .cells import Cell
 from .statistics import Interval
 
@@ -177,6 +177,39 @@ def finder_table(frame: pd.DataFrame) -> dict[str, Any] | None:
             }
         )
     return shown_table(rows, "What other finders' published rules answer on the same sweeps.", "finders")
+
+
+def confirmation_table(confirmations: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Every rule's answer with what short runs at it came to."""
+    frame, rows = verdicts.table(confirmations), []
+    if frame.empty:
+        return None
+    first = {entry["range_test"]: entry["seed"] for entry in reversed(confirmations)}
+    for _, row in frame.iterrows():
+        accuracy, difference = _interval(row, "accuracy"), _interval(row, "difference")
+        test, value = row["range_test"], _plain(row["learning_rate"])
+        link = f"lr_range/{test}/confirmation/seed{first[test]}/confirmation.json"
+        rows.append(
+            {
+                "range test": test,
+                "rule": verdicts.TITLES.get(row["rule"], row["rule"]),
+                "learning rate": (formats.learning_rate(value), value),
+                "seeds": (f"{row['completed']}/{row['seeds']}", int(row["completed"]), link),
+                "accuracy (%)": (formats.percent_interval(accuracy), accuracy.mean),
+                "measured on": row["split"],
+                "less the best (points)": (formats.points(difference), difference.mean),
+                "verdict": row["verdict"],
+            }
+        )
+    steps = sorted({entry["parameters"]["steps"] for entry in confirmations})
+    caption = (
+        f"Short runs ({' or '.join(map(str, steps))} steps, constant learning rate) at every rule's answer; those of "
+        "one seed start alike and see the same batches. Mean ± half the 95 % interval over seeds; the difference to "
+        "the best learning rate is paired by seed. “Within one point” and “worse” are said where the whole interval "
+        "lies on that side of one percentage point below the best (with one seed, the difference itself). The best of "
+        "several is chosen after the fact, which favours it. A diverged run is counted, never averaged in."
+    )
+    return shown_table(rows, caption, "confirmation")
 
 
 def published_table(comparisons: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
