@@ -196,6 +196,13 @@ if workflow.is_main_process and not workflow.dryrun:
     sessions.begin()
 
 
+onstart:
+    if workflow.is_main_process and workflow.local_exec:
+        limit = workflow.global_resources.get("gpu")
+        limit = getattr(limit, "value", limit)
+        print(devices.outlook(limit, config["jobs_per_gpu"]), file=sys.stderr)
+
+
 wildcard_constraints:
     study="[A-Za-z0-9][A-Za-z0-9._-]*",
     run="[A-Za-z0-9][A-Za-z0-9._+-]*",

@@ -130,6 +130,30 @@ def test_none_asked_for_shows_none(monkeypatch):
         assert lease.devices == () and os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
 
+@pytest.mark.parametrize(
+    ("count", "limit", "slots", "words"),
+    [
+        (0, 4, 1, "no GPU is visible here: computing on the CPU"),
+        (0, 0, 1, "no GPU is visible here: computing on the CPU"),
+        (1, 0, 1, "gpu=0: computing on the CPU, with 1 GPU visible here"),
+        (2, 4, 1, "gpu=4, with 2 GPUs visible here: further jobs wait until one is free"),
+        (2, 4, 2, "gpu=4, with 2 GPUs (4 shares) visible here: all are used"),
+        (4, 1, 1, "gpu=1, with 4 GPUs visible here: --resources gpu=4 would use all"),
+        (4, None, 1, "no limit on gpu, with 4 GPUs visible here: further jobs wait until one is free"),
+    ],
+)
+def test_what_a_user_is_told_before_any_job(monkeypatch, count, limit, slots, words):
+    monkeypatch.setenv(devices.FAKE, str(count))
+    assert devices.outlook(limit, slots) == words
+
+
+@pytest.mark.parametrize(("count", "limit"), [(2, 4), (1, 4), (0, 4), (2, 0), (4, 1), (4, 4)])
+def test_the_page_for_users_has_these_words(monkeypatch, count, limit):
+    monkeypatch.setenv(devices.FAKE, str(count))
+    page = Path(__file__).resolve().parents[2] / "docs/cluster.md"
+    assert f"    {devices.outlook(limit)}\n" in page.read_text()
+
+
 def test_mig_instances_stand_for_their_gpu():
     assert [device.uuid[:8] for device in devices.parse_listing(LISTING)] == [
         "GPU-5a1b",

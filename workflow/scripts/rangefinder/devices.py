@@ -104,6 +104,28 @@ def visible() -> list[Device]:
     return chosen
 
 
+def outlook(limit: int | None, slots: int = 1) -> str:
+    """What a user is told once, before any job: where jobs will compute, and what would use the machine better.
+
+    Args:
+        limit: of `--resources gpu=…`; None where nothing bounds it.
+        slots: jobs that may share one device.
+    """
+    count = len(visible())
+    if not count:
+        return "no GPU is visible here: computing on the CPU"
+    shares = count * slots
+    pool = f"{count} GPU{'s'[: count > 1]}" + (f" ({shares} shares)" if slots > 1 else "")
+    if limit == 0:
+        return f"gpu=0: computing on the CPU, with {pool} visible here"
+    if limit is None or limit > shares:
+        asked = "no limit on gpu" if limit is None else f"gpu={limit}"
+        return f"{asked}, with {pool} visible here: further jobs wait until one is free"
+    if limit < shares:
+        return f"gpu={limit}, with {pool} visible here: --resources gpu={shares} would use all"
+    return f"gpu={limit}, with {pool} visible here: all are used"
+
+
 def lease_folder() -> Path:
     """The folder of lock files, node-local and shared by all users (like /tmp: anyone may add, none take away)."""
     folder = Path(os.environ.get("RANGEFINDER_LEASES") or Path(tempfile.gettempdir()) / "rangefinder-leases")
@@ -220,4 +242,6 @@ def lease(
         log.info("leased %s", ", ".join(device.uuid for device in devices))
         yield Lease(devices, time.monotonic() - start)
     finally:
+        # Before the locks go, so that the log's times of two leases of one device never overlap.
+        log.info("released %s", ", ".join(device.uuid for device in devices))
         _release(held)
