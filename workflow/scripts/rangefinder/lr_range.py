@@ -288,12 +288,7 @@ def record(sweeps: Sequence[Mapping[str, Any]], *, confidence: float = 0.95) -> 
     parameters = first["parameters"]
     for entry in sweeps:
         columns = entry["columns"]
-        check_sweep(
-            columns["step"],
-            columns["lr"],
-            columns["loss"],
-            file=f"sweep.csv of seed {entry['sweep']['seed']}",
-        )
+        check_sweep(columns["step"], columns["lr"], columns["loss"], file=entry["file"])
     columns = [
         {"seed": entry["sweep"]["seed"], "lr": entry["columns"]["lr"], "loss": entry["columns"]["loss"]}
         for entry in sweeps

@@ -257,12 +257,13 @@ def read_run(folder: Path | str, *, tables: Sequence[str] = ("epochs", "steps"))
 
 
 def read_sweep(folder: Path | str) -> dict:
-    """Read one range test: ``{"sweep": …, "columns": {column: array}}``."""
+    """Read one range test: ``{"sweep": …, "columns": {column: array}, "file": the table's path}``."""
     folder = Path(folder)
     sweep = read_json(folder / "sweep.json", "sweep")
     return {
         "sweep": sweep,
         "columns": read_csv(folder / "sweep.csv", SWEEP_COLUMNS, sweep["files"]["sweep.csv"]),
+        "file": folder / "sweep.csv",
     }
 
 
