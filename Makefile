@@ -39,6 +39,10 @@ demo: $(VENV)/run.stamp ## set up and run the digits study, offline; the report 
 test: $(VENV)/test.stamp ## set up and run the tests
 	python -m pytest -n 2 tests/unit tests/workflow
 
+.PHONY: status
+status: $(VENV)/run.stamp ## how far the studies are that were begun, from their results alone
+	@python workflow/scripts/status.py
+
 .PHONY: lint
 lint: $(VENV)/test.stamp ## formatting and style of Python and Snakemake code
 	ruff check . && ruff format --check . && snakefmt --check Snakefile rules workflow/Snakefile

@@ -6,7 +6,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.current_basedir) / "../workflow/scripts"))
 
-from rangefinder import devices, part_checks, parts, runs, sessions  # noqa: E402
+from rangefinder import (
+    devices,
+    part_checks,
+    parts,
+    progress,
+    runs,
+    sessions,
+)  # noqa: E402
 from rangefinder import study as studies  # noqa: E402
 from rangefinder.errors import InputError  # noqa: E402
 
@@ -38,6 +45,8 @@ def study_of(folder):
     """The study whose results are in this folder."""
     study = or_exit(studies.load, STUDY_FILES[FOLDERS[folder]], config["trial"])
     DATASETS.update(study.datasets)
+    if workflow.is_main_process and not workflow.dryrun:
+        progress.write_jobs(f"{RESULTS}/{folder}", study)
     return study
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from job import job
 from leased import leased
 
-with job(snakemake), leased(snakemake) as (clocks, gpus):  # noqa: F821
+with job(snakemake), leased(snakemake) as (clocks, gpus, report):  # noqa: F821
     from rangefinder import confirmation, records
 
     confirmation.run(
@@ -16,5 +16,6 @@ with job(snakemake), leased(snakemake) as (clocks, gpus):  # noqa: F821
         checkpoint_folder=Path(snakemake.output.confirmation).parents[4] / "checkpoints",  # noqa: F821
         leased=gpus,
         clocks=clocks,
+        report=report,
         checkpoint_minutes=snakemake.config["checkpoint_minutes"],  # noqa: F821
     )

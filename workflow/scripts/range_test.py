@@ -5,7 +5,7 @@ from pathlib import Path
 from job import job
 from leased import leased
 
-with job(snakemake), leased(snakemake) as (clocks, gpus):  # noqa: F821
+with job(snakemake), leased(snakemake) as (clocks, gpus, report):  # noqa: F821
     from rangefinder import range_test
 
     range_test.run(
@@ -14,4 +14,5 @@ with job(snakemake), leased(snakemake) as (clocks, gpus):  # noqa: F821
         folder=Path(snakemake.output.sweep).parent,  # noqa: F821
         leased=gpus,
         clocks=clocks,
+        report=report,
     )

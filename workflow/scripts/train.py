@@ -5,7 +5,7 @@ from pathlib import Path
 from job import job
 from leased import leased
 
-with job(snakemake), leased(snakemake) as (clocks, gpus):  # noqa: F821
+with job(snakemake), leased(snakemake) as (clocks, gpus, report):  # noqa: F821
     from rangefinder import records, training
 
     range_file = snakemake.input.get("lr_range")  # noqa: F821
@@ -18,5 +18,6 @@ with job(snakemake), leased(snakemake) as (clocks, gpus):  # noqa: F821
         notes_folder=Path(snakemake.output.run).parents[2] / "unfinished",  # noqa: F821
         leased=gpus,
         clocks=clocks,
+        report=report,
         checkpoint_minutes=snakemake.config["checkpoint_minutes"],  # noqa: F821
     )

@@ -11,6 +11,7 @@ from typing import Any
 from . import answers, data, experiment, provenance, records, runs, training
 from .checkpoints import Checkpoints
 from .clocks import Clocks
+from .progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ def run(
     leased: int = 0,
     clocks: Clocks | None = None,
     checkpoint_minutes: float = 5.0,
+    report: Progress | None = None,
 ) -> dict[str, Any]:
     """Train at every LR that a rule answered, with one seed, and write confirmation.json and machine.json.
 
@@ -67,6 +69,7 @@ def run(
         lr_range: the content of range.json.
         checkpoint_folder: where checkpoints and the job's lock are while it trains.
         checkpoint_minutes: minutes between two checkpoints inside a training; one is written after each as well.
+        report: told how far the job is.
 
     Returns:
         The content of confirmation.json.
@@ -75,6 +78,7 @@ def run(
         Interrupted, OutOfMemory, InputError: as `training.run`.
     """
     clocks = clocks or Clocks()
+    report = report or Progress()
     found = answers.collect(lr_range, spec["lrs"])
     rates, place = answers.distinct(found)
     with clocks.running("data"):
@@ -91,6 +95,7 @@ def run(
     with checkpoints.lock(training.LOCK_WAIT_S), training.stop_on_signal() as stop:
         progress = _Progress(checkpoints, clocks)
         for number, lr in enumerate(rates[len(progress.trained) :], start=len(progress.trained) + 1):
+            report.part(number, len(rates))
             log.info("training %d of %d, LR %.4g", number, len(rates), lr)
             with training.memory_watched(parameters, {}):
                 trainer = training.Trainer(
@@ -101,6 +106,7 @@ def run(
                     checkpoints=progress,
                     checkpoint_seconds=60 * checkpoint_minutes,
                     stop=stop,
+                    report=report,
                 )
                 trainer.resume()
                 trainer.train()

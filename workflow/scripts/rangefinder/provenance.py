@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .clocks import Clocks
 
-# Modules that come after the records: they can change how a result is shown, never what it is.
+# Modules that come after the records, or beside them: they can change how a result is shown, never what it is.
 SHOWING = {
     "batch_figures",
     "cells",
@@ -27,6 +27,7 @@ SHOWING = {
     "findings",
     "formats",
     "panels",
+    "progress",
     "published",
     "published_curves",
     "range_figures",
@@ -36,6 +37,7 @@ SHOWING = {
     "report",
     "shown_tables",
     "statistics",
+    "status",
     "summary",
     "tables",
     "verdicts",

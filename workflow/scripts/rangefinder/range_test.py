@@ -20,6 +20,7 @@ from torch import nn
 
 from . import data, experiment, optimizers, provenance, records, runs
 from .clocks import Clocks
+from .progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ def sweep(
     validation_every: int = 0,
     stop_factor: float = 4.0,
     look_every: int = 20,
+    report: Progress | None = None,
 ) -> Sweep:
     """Run a range test on a model and leave model, optimizer and random numbers as they were.
 
@@ -105,6 +107,7 @@ def sweep(
         stop_factor: exploded is: five losses in a row exceed ``max(f·L0, L0 + f)``, L0 being the median of
             the first tenth of the steps. Far enough above the minimum to leave the extraction what it needs.
         look_every: steps between two looks at the losses (each waits for the device once).
+        report: told how far the sweep is.
     """
     device = next(model.parameters()).device
     total = len(lrs)
@@ -112,6 +115,8 @@ def sweep(
     correct = torch.zeros(total, device=device, dtype=torch.float64)
     validation_loss = np.full(total, math.nan)
     stopped = None
+    report = report or Progress()
+    report.begin(0, total)
     with untouched(model, optimizer):
         made = total
         for step in range(total):
@@ -127,7 +132,9 @@ def sweep(
             losses[step] = loss.detach()
             correct[step] = (output.detach().argmax(1) == y).double().mean()
             if (step + 1) % look_every == 0 or step + 1 == total:
-                stopped = _stop(losses[: step + 1].cpu().numpy(), total, stop_factor)
+                known = losses[: step + 1].cpu().numpy()
+                report.made(step + 1, lambda known=known: float(known[-1]))
+                stopped = _stop(known, total, stop_factor)
                 if stopped is not None:
                     made = stopped["step"] + 1
                     break
@@ -169,6 +176,7 @@ def run(
     folder: Path | str,
     leased: int = 0,
     clocks: Clocks | None = None,
+    report: Progress | None = None,
 ) -> dict[str, Any]:
     """Run one seed of a study's range test and write sweep.csv, sweep.json and machine.json.
 
@@ -211,6 +219,7 @@ def run(
             validation=validation,
             validation_every=every,
             stop_factor=parameters.get("stop_factor") or 4.0,
+            report=report,
         )
     if result.stopped:
         log.info("stopped at step %(step)d (LR %(lr).3g): %(cause)s", result.stopped)

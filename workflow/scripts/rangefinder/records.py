@@ -12,6 +12,7 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,35 +57,41 @@ def sha256_file(path: Path) -> str:
 # --- writing -------------------------------------------------------------------------------------------
 
 
-def write_text(path: Path | str, text: str) -> None:
+def write_text(path: Path | str, text: str, *, lasting: bool = True) -> None:
     """Write a whole file or nothing: temporary sibling, fsync, rename.
 
     The temporary name is fixed, so that a killed writer leaves at most one file, which the next overwrites.
+
+    Args:
+        lasting: whether the file has to outlive a power cut, which costs a wait for the disk.
     """
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(), lasting=lasting)
 
 
-def write_bytes(path: Path | str, data: bytes) -> None:
+def write_bytes(path: Path | str, data: bytes, *, lasting: bool = True) -> None:
     """`write_text` for bytes."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise InputError(f"cannot be written: {error.strerror}", file=path) from error
 
 
-def write_json(path: Path | str, record: Mapping[str, Any]) -> None:
+def write_json(path: Path | str, record: Mapping[str, Any], *, lasting: bool = True) -> None:
     """Write a JSON record with its ``format`` and ``checksum``."""
     body = {key: value for key, value in record.items() if key != "checksum"} | {"format": FORMAT}
     body["checksum"] = sha256_text(canonical(body))
-    write_text(path, json.dumps(body, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    text = json.dumps(body, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    write_text(path, text, lasting=lasting)
 
 
 def csv_text(columns: Mapping[str, Sequence[Any] | np.ndarray]) -> str:

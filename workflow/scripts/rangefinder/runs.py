@@ -141,6 +141,25 @@ class Study:
             ],
         }
 
+    def jobs(self) -> list[dict[str, str]]:
+        """The jobs that compute: kind (its rule), name, digest of its specification, and the record it leaves."""
+        jobs = []
+
+        def add(kind: str, name: str, spec: dict[str, Any], record: str) -> None:
+            jobs.append({"kind": kind, "name": name, "spec_digest": digest(spec), "record": record})
+
+        for test in self.range_tests.values():
+            for seed in test.seeds:
+                record = f"lr_range/{test.name}/seed{seed}/sweep.json"
+                add("range_test", f"{test.name}-seed{seed}", test.spec(seed), record)
+        for test in self.range_tests.values():
+            for seed in test.confirm.seeds if test.confirm else ():
+                record = f"lr_range/{test.name}/confirmation/seed{seed}/confirmation.json"
+                add("confirm_lr_range", f"{test.name}-seed{seed}", test.confirmation_spec(seed), record)
+        for run in self.runs.values():
+            add("train", run.id, run.spec, f"runs/{run.id}/run.json")
+        return jobs
+
     @cached_property
     def digest(self) -> str:
         """Digest of `record`."""

@@ -19,6 +19,7 @@ from . import data, experiment, optimizers, provenance, records, resolution, run
 from .checkpoints import Checkpoints
 from .clocks import Clocks
 from .errors import RunError
+from .progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ def run(
     leased: int = 0,
     clocks: Clocks | None = None,
     checkpoint_minutes: float = 5.0,
+    report: Progress | None = None,
 ) -> dict[str, Any]:
     """Train one run of a study and write its record.
 
@@ -65,6 +67,7 @@ def run(
         leased: number of GPUs leased for the run; 0 trains on the CPU.
         clocks: clocks that already hold the job's waiting and start-up time.
         checkpoint_minutes: minutes between two checkpoints.
+        report: told how far the run is.
 
     Returns:
         The content of run.json. ``status`` is ``completed`` or ``diverged``; nothing else is ever written.
@@ -97,6 +100,7 @@ def run(
                     checkpoints=checkpoints,
                     checkpoint_seconds=60 * checkpoint_minutes,
                     stop=stop,
+                    report=report,
                 )
                 progress["steps"] = len(trainer.losses)
                 trainer.resume()
@@ -189,9 +193,11 @@ class Trainer:
         checkpoints: Checkpoints | None = None,
         checkpoint_seconds: float = math.inf,
         stop: _Stop | None = None,
+        report: Progress | None = None,
     ) -> None:
         self.parameters, self.clocks, self.checkpoints = parameters, clocks, checkpoints
         self.checkpoint_seconds, self.stop = checkpoint_seconds, stop or _Stop()
+        self.report = report or Progress()
         self.epochs = parameters["epochs"]
         with clocks.running("startup"):
             self.parts = experiment.build(
@@ -227,6 +233,7 @@ class Trainer:
     def train(self) -> None:
         """Train to the end, to a divergence, or until told to stop."""
         total = len(self.losses)
+        self.report.begin(self.step, total, self.steps_per_epoch)
         while self.step < total and self.divergence is None:
             epoch = self.step // self.steps_per_epoch
             before = self.clocks.seconds["train"]
@@ -237,6 +244,7 @@ class Trainer:
                     until = min(last, (self.step // LOOK_EVERY + 1) * LOOK_EVERY)
                     self._steps(until, first_of_epoch=epoch * self.steps_per_epoch)
                     self._find_divergence()
+                    self.report.made(self.step, lambda: self.losses[self.step - 1].item())
                     if self.stop.signal is not None or self._checkpoint_due():
                         break
             self.epoch_train_seconds += self.clocks.seconds["train"] - before
@@ -333,7 +341,7 @@ class Trainer:
         self.epoch_train_seconds = 0.0
         self.correct.zero_()
         self.samples = 0
-        log.info("epoch %d/%d %s", epoch + 1, self.epochs, _brief(row))
+        log.info("epoch %d/%d %s%s", epoch + 1, self.epochs, _brief(row), self.report.left(self.step))
 
     def _mean_loss(self, first: int) -> float:
         """Mean over the epoch's samples: the last batch may be smaller and then weighs less."""
