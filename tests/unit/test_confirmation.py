@@ -10,6 +10,7 @@ import torch
 from rangefinder import (
     answers,
     clocks,
+    collection,
     confirmation,
     data,
     lr_range,
@@ -331,6 +332,59 @@ def test_a_trial_shrinks_a_confirmation(tmp_path):
 def test_a_wrong_confirmation_is_refused_in_one_line(tmp_path, confirm, message):
     with pytest.raises(InputError, match=message):
         load(tmp_path, confirm)
+
+
+def gathered(folder, whole, entry, file):
+    """A study's record and LR range written, and all that is there collected again."""
+    records.write_json(folder / "study.json", whole.record())
+    records.write_json(folder / "lr_range/sgd/range.json", entry)
+    return collection.collect(
+        folder / "study.json", [folder / "lr_range/sgd/range.json"], [], confirmations=[file]
+    )
+
+
+def test_a_record_of_another_plan_or_another_range_is_refused(digits, tmp_path):
+    whole, folder = load(tmp_path, "{epochs: 1, seeds: [3]}"), tmp_path / "results"
+    lr = np.logspace(-5, 1, 301)
+    extracted = lr_range.extract([{"seed": 0, "lr": lr, "loss": np.full(301, 2.3)}])
+    for name, rule in extracted["rules"].items():
+        rule["value"] = 0.02 if name == "ignite" else None
+    entry = extracted | {"study": "small", "range_test": "sgd", "optimizer": "SGD", "batch_size": 50}
+    entry |= {
+        "steps_per_decade": 50.0,
+        "provenance": {"engine_digest": "e", "data_digest": "d", "version": "1"},
+    }
+    records.write_json(folder / "lr_range/sgd/range.json", entry)
+    file = folder / "lr_range/sgd/confirmation/seed3/confirmation.json"
+    confirmation.run(
+        whole.range_tests["sgd"].confirmation_spec(3),
+        lr_range=records.read_json(folder / "lr_range/sgd/range.json", "range"),
+        data_folder=digits,
+        folder=file.parent,
+        checkpoint_folder=tmp_path / "checkpoints",
+    )
+    found = gathered(folder, whole, entry, file)
+    assert [record["seed"] for record in found.confirmations] == [3]
+    rows = found.tables()["confirmation"].splitlines()  # with no run finished yet
+    assert any(row.startswith("sgd,ignite,0.02,1,1,0,validation,") and row.endswith(",best") for row in rows)
+
+    other = json.loads(json.dumps(entry))
+    other["rules"]["ignite"]["value"] = 0.03
+    with pytest.raises(
+        InputError, match=r"confirmation\.json: record belongs to other parameters or another LR range"
+    ):
+        gathered(folder, whole, other, file)
+    for confirm, message in (
+        ("{epochs: 2, seeds: [3]}", "other parameters"),
+        ("{epochs: 1}", "does not plan"),
+    ):
+        with pytest.raises(InputError, match=message):
+            gathered(folder, load(tmp_path, confirm), entry, file)
+    moved = file.parents[1] / "seed4/confirmation.json"
+    moved.parent.mkdir()
+    file.rename(moved)
+    with pytest.raises(InputError, match="does not plan"):
+        gathered(folder, whole, entry, moved)
 
 
 # --- verdicts ---
