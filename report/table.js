@@ -1,42 +1,64 @@
 "use strict";
-// Sorting: each heading becomes a button; keys are numbers where the cells carry numbers.
+// Sorting: each heading becomes a button that sorts up, then down, then as written.
 for (const table of document.querySelectorAll("table[data-sortable]")) {
   const body = table.tBodies[0];
-  [...table.tHead.rows[0].cells].forEach((heading, column) => {
+  const written = [...body.rows];
+  const headings = [...table.tHead.rows[0].cells];
+  const key = (row, column) => row.cells[column].dataset.key ?? row.cells[column].textContent.trim();
+  const compare = (x, y) => {
+    const [m, n] = [Number(x), Number(y)];
+    return Number.isNaN(m) || Number.isNaN(n) ? x.localeCompare(y, "en", { numeric: true }) : m - n;
+  };
+  headings.forEach((heading, column) => {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = heading.textContent;
     heading.replaceChildren(button);
     button.addEventListener("click", () => {
-      const descending = heading.getAttribute("aria-sort") === "ascending";
-      for (const other of heading.parentNode.cells) other.removeAttribute("aria-sort");
-      heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
-      const key = (row) => row.cells[column].dataset.key;
-      const compare = (a, b) => {
-        const [x, y] = [key(a), key(b)];
-        if (x === "" || y === "") return (x === "") - (y === ""); // cells without a value stay last
-        const [m, n] = [Number(x), Number(y)];
-        const order = Number.isNaN(m) || Number.isNaN(n) ? x.localeCompare(y, "en", { numeric: true }) : m - n;
-        return descending ? -order : order;
-      };
-      body.append(...[...body.rows].sort(compare));
+      const next = { ascending: "descending", descending: null }[heading.getAttribute("aria-sort")];
+      const order = next === undefined ? "ascending" : next;
+      for (const other of headings) other.removeAttribute("aria-sort");
+      if (order === null) return body.append(...written);
+      heading.setAttribute("aria-sort", order);
+      const sign = order === "ascending" ? 1 : -1;
+      body.append(...[...written].sort((a, b) => {
+        const [x, y] = [key(a, column), key(b, column)];
+        // Cells without a value stay last, whichever way.
+        return x === "" || y === "" ? (x === "") - (y === "") : sign * compare(x, y);
+      }));
     });
   });
 }
 // Filtering: a row stays if it holds every word.
 for (const input of document.querySelectorAll("input[data-filter]")) {
-  const rows = document.getElementById("table-" + input.dataset.filter).tBodies[0].rows;
+  const name = input.dataset.filter;
+  const rows = [...document.getElementById("table-" + name).tBodies[0].rows];
+  const count = document.querySelector(`output[data-count="${name}"]`);
   input.addEventListener("input", () => {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
     for (const row of rows) {
       const text = row.textContent.toLowerCase();
       row.hidden = !words.every((word) => text.includes(word));
     }
+    count.textContent = words.length ? `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows` : "";
   });
 }
+// Only boxes that scroll are stops of the Tab key.
+const stops = () => {
+  for (const box of document.querySelectorAll(".scroll")) {
+    if (box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  }
+};
+addEventListener("resize", stops);
+stops();
+// On paper every note is open.
+addEventListener("beforeprint", () => { for (const notes of document.querySelectorAll("details")) notes.open = true; });
 // Theme: the system's, until the reader chooses.
 const theme = document.getElementById("theme");
-const dark = () => (document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+const system = matchMedia("(prefers-color-scheme: dark)");
+const dark = () => (document.documentElement.dataset.theme || (system.matches ? "dark" : "light")) === "dark";
 const show = () => { theme.setAttribute("aria-pressed", String(dark())); };
 theme.addEventListener("click", () => { document.documentElement.dataset.theme = dark() ? "light" : "dark"; show(); });
+system.addEventListener("change", show);
 show();

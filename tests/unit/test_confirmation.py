@@ -464,7 +464,7 @@ def test_the_summary_names_the_best_and_groups_the_rules():
     planned = [{"range_test": "sgd", "seed": seed} for seed in (0, 1, 2)]
     (line,) = verdicts.sentences(made, planned)
     assert line == {
-        "topic": "Which rule was right, sgd",
+        "topic": "sgd",
         "text": "runs of 8 steps at every rule's answer, 2 of 3 seeds, validation set: best at 0.001 (90.00 ± 0.00 %); "
         "best: rule1; worse: rule0; diverged: rule2; no answer: Lightning",
     }
@@ -488,5 +488,5 @@ def test_the_reports_table_shows_what_the_records_say():
     assert rows[1] == ["sgd", "rule1", "0.001", "2/2", "90.50 ± 6.35", "validation", "+0.00 ± 0.00", "best"]
     assert rows[2] == ["sgd", "rule2", "0.01", "0/2", "–", "validation", "–", "diverged"]
     assert rows[3] == ["sgd", "Lightning", "–", "0/2", "–", "validation", "–", "no answer"]
-    assert shown["rows"][0][3]["link"] == "lr_range/sgd/confirmation/seed4/confirmation.json"
+    assert shown["rows"][0][3]["records"][0][:2] == ("4", "lr_range/sgd/confirmation/seed4/confirmation.json")
     assert "8 steps" in shown["caption"] and shown["name"] == "confirmation"

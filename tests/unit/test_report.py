@@ -145,6 +145,52 @@ def test_the_largest_batch_that_holds(example):
     assert row["largest_batch"] == 128
 
 
+def test_the_largest_batch_says_how_sure_it_is(example):
+    (row,) = tables.largest_batch(cells.group(*example), margin=0.05).to_dict("records")
+    # Paired by seed: 0.89 less 0.91, 0.92 and 0.93.
+    expected = mean_interval([-0.02, -0.03, -0.04])
+    assert row["difference"] == pytest.approx(expected.mean)
+    assert row["difference_low"] == pytest.approx(expected.low) and expected.low < -0.05
+    assert row["sure"] == "no"
+    (row,) = tables.largest_batch(cells.group(*example), margin=0.06).to_dict("records")
+    assert row["sure"] == "yes"
+
+
+def answers(record, runs):
+    grouped = cells.group(record, runs)
+    groups = report.context(record, grouped, runs, [], [])["summary"]
+    return {group["question"]: group["answers"] for group in groups}
+
+
+def test_schedules_are_compared_at_the_same_batch_and_a_diverged_one_is_left_out(example):
+    record_, runs = example
+    assert "Which schedule?" not in answers(record_, runs)  # `step` diverged: `none` has no rival
+    runs = [run for run in runs if run["run"]["status"] == "completed"]
+    (answer,) = answers(record_, runs)["Which schedule?"]
+    assert answer["topic"] == "sgd, batch 64"
+    # By seed +4 and +4 points over seeds 0 and 1: an interval without width leaves out zero.
+    assert (answer["headline"], answer["sure"]) == ("step", ("good", "real"))
+    assert "+4.00 ± 0.00 points over none" in answer["text"] and "not told apart" not in answer["text"]
+
+
+def test_schedules_that_cannot_be_told_apart_share_the_headline(example):
+    record_, runs = example
+    runs = [run for run in runs if run["run"]["status"] == "completed"]
+    changed = next(run for run in runs if run["run"]["run"] == "sgd-step-bs64-seed0")
+    changed["run"]["results"]["final_test_accuracy"] -= 0.03  # now +1 and +4 points: 2.5 ± 19
+    (answer,) = answers(record_, runs)["Which schedule?"]
+    assert (answer["headline"], answer["sure"]) == ("step or none", ("warn", "not told apart"))
+
+
+def test_every_number_of_a_cell_leads_to_the_records_of_its_runs(example):
+    _, html = pages(*example)
+    for seed in (0, 1, 2):
+        run = f"sgd-none-bs64-seed{seed}"
+        assert f'href="runs/{run}/run.json" aria-label="record of {run}"' in html
+        assert f'href="runs/{run}/machine.json"' in html
+    assert 'href="runs/sgd-step-bs64-seed3/' not in html  # missing
+
+
 def test_batches_are_ordered_as_numbers(example):
     shown = [cell.axes["batch_size"] for cell in cells.group(*example) if cell.axes["schedule"] == "none"]
     assert shown == [64, 128]
@@ -158,7 +204,7 @@ def pages(study_record, runs):
 def test_the_report_names_what_diverged_and_what_is_missing(example):
     markdown, html = pages(*example)
     assert "1 of 10 runs have no record" in markdown and "sgd-step-bs64-seed3" in markdown
-    assert "sgd-step-bs64-seed2</a> at step 412 (epoch 3, last finite loss 7.5)" in html
+    assert "sgd-step-bs64-seed2</a> at step 412 (epoch 3, last finite loss 7.500)" in html
     assert "1/4 diverged at step 412; 1/4 missing" in html
 
 

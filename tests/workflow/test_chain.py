@@ -40,7 +40,7 @@ def test_every_stage_leaves_what_it_should(finished):
         "range_status": entry["status"],
     }
     html = (folder / "report.html").read_text()
-    for text in ("A small study", "LR range, sgd", "onecycle", "Provenance", "<svg"):
+    for text in ("A small study", "Which learning rate?", "onecycle", "Provenance", "<svg"):
         assert text in html
     assert "This is a trial" not in html
     assert not (folder / "checkpoints").exists()

@@ -33,7 +33,7 @@ def test_confirmation_adds_its_runs_to_a_finished_study_and_the_report_says_who_
     assert frame.loc["hopeless", "verdict"] == "diverged" and "best" in set(frame["verdict"])
     for name in ("report.html", "report.md"):
         text = (folder / name).read_text()
-        assert "Which rule was right, sgd" in text and "Short runs (9 steps" in text and "hopeless" in text
+        assert "Which rule was right?" in text and "Short runs (9 steps" in text and "hopeless" in text
     assert "Nothing to be done" in copy.snakemake("-n")
     # Only reports, tables and the study itself were rewritten.
     changed = {name for name, digest in digests(folder).items() if name in before and before[name] != digest}

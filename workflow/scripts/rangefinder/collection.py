@@ -95,6 +95,7 @@ class Collection:
             described,
             self.comparisons,
             self.confirmations,
+            self.tables(),
         )
         return {
             "md": report.render_markdown(context, templates),

@@ -32,6 +32,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 MOST_POINTS = 600
 # Ink in the light page; the page's style sheet gives it the theme's own colour.
 INK = "#1c2330"
+# Ink of a figure that is shown by itself, as Markdown does: light where the reader's system is dark.
+THEME = f"<style>svg{{color:{INK}}}@media (prefers-color-scheme: dark){{svg{{color:#e4e8ef}}}}</style>"
 
 
 def _svg(figure: plt.Figure) -> str:
@@ -42,9 +44,8 @@ def _svg(figure: plt.Figure) -> str:
     )
     plt.close(figure)
     text = buffer.getvalue().decode()
-    text = text[text.index("<svg") :]
-    # Several figures share one page: ids that repeat would make one figure draw with another's glyphs.
-    return re.sub(r"(?i)#1c2330\b", "currentColor", text).strip() + "\n"
+    text = re.sub(rf"(?i){INK}\b", "currentColor", text[text.index("<svg") :])
+    return re.sub(r"(<svg[^>]*>)", rf"\1\n{THEME}", text, count=1).strip() + "\n"
 
 
 def styled(draw: Callable[..., plt.Figure | None]) -> Callable[..., str | None]:

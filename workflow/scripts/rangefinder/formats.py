@@ -7,6 +7,7 @@ import math
 from .statistics import Interval
 
 MISSING = "–"
+MINUS = "−"  # as wide as the plus sign
 
 
 def percent(value: float | None, digits: int = 2) -> str:
@@ -23,11 +24,16 @@ def percent_interval(interval: Interval, digits: int = 2) -> str:
 
 
 def points(interval: Interval, digits: int = 2) -> str:
-    """A difference of fractions in percentage points, with sign and interval."""
+    """A difference of fractions in percentage points, with sign and interval: −0.28 ± 0.35."""
     if interval.mean is None:
         return MISSING
-    text = f"{100 * interval.mean:+.{digits}f}"
-    return text if interval.half is None else f"{text} ± {100 * interval.half:.{digits}f}"
+    return signed_points(interval.mean, interval.half, digits)
+
+
+def signed_points(value: float, half: float | None = None, digits: int = 2) -> str:
+    """As `points`, from the difference and half the width of its interval."""
+    text = f"{100 * value:+.{digits}f}".replace("-", MINUS)
+    return text if half is None else f"{text} ± {100 * half:.{digits}f}"
 
 
 def learning_rate(value: float | None) -> str:
@@ -44,12 +50,17 @@ def range_value(entry: dict | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A duration with three digits: 0.0123, 4.56, 1,230 (s)."""
+    """A duration with three digits: 0.0123, 4.50, 1,230 (s)."""
     if value is None or math.isnan(value):
         return MISSING
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
 
 
 def loss(value: float | None) -> str:
-    """A loss with four digits."""
-    return MISSING if value is None or math.isnan(value) else f"{value:.4g}"
+    """A loss with four digits: 0.1200."""
+    return MISSING if value is None or math.isnan(value) else f"{value:#.4g}".rstrip(".")
+
+
+def ratio(value: float) -> str:
+    """A ratio with two digits: 0.25, 1.0, 12, 0.0010."""
+    return f"{value:#.2g}".rstrip(".")

@@ -35,6 +35,7 @@ SHOWING = {
     "replay",
     "replay_figures",
     "report",
+    "shown",
     "shown_tables",
     "statistics",
     "status",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import jinja2
 from markupsafe import Markup
 from tabulate import tabulate
 
-from . import formats, shown_tables, tables, verdicts
+from . import drawing, formats, shown_tables, tables, verdicts
 from .cells import Cell
 from .summary import summary
 
@@ -44,24 +45,17 @@ def markdown_text(text: Any) -> str:
     return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", flat)
 
 
+def _markdown_cell(cell: Mapping[str, Any]) -> str:
+    """Links to other rows of a page are left out: Markdown has no rows to lead to."""
+    text = markdown_text(cell["text"])
+    if cell["link"] and not cell["link"].startswith("#"):
+        text = f"[{text}]({cell['link']})"
+    return " ".join([text, *(f"[{markdown_text(name)}]({address})" for name, address, _ in cell["records"])])
+
+
 def _markdown_table(table: Mapping[str, Any]) -> str:
-    rows = [
-        [
-            f"[{markdown_text(cell['text'])}]({cell['link']})"
-            if cell["link"]
-            else markdown_text(cell["text"])
-            for cell in row
-        ]
-        for row in table["rows"]
-    ]
-    aligns = [
-        (
-            "right"
-            if row_cells and all(cell["number"] or cell["text"] == formats.MISSING for cell in row_cells)
-            else "left"
-        )
-        for row_cells in zip(*table["rows"], strict=True)
-    ]
+    rows = [[_markdown_cell(cell) for cell in row] for row in table["rows"]]
+    aligns = ["right" if numeric else "left" for numeric in table["numeric"]]
     return tabulate(
         rows, headers=table["headings"], tablefmt="pipe", colalign=aligns or None, disable_numparse=True
     )
@@ -78,6 +72,7 @@ def _environment(templates: Path, *, html: bool) -> jinja2.Environment:
     )
     environment.filters["md"] = markdown_text
     environment.filters["md_table"] = _markdown_table
+    environment.filters["base64"] = lambda text: base64.b64encode(text.encode()).decode()
     return environment
 
 
@@ -93,7 +88,7 @@ def render_html(context: Mapping[str, Any], figures: Mapping[str, str], template
     Args:
         figures: SVG text by file name; ids are made unique, so that figures cannot draw with each other's glyphs.
     """
-    inline = {name: Markup(_unique_ids(text, Path(name).stem)) for name, text in figures.items()}
+    inline = {name: Markup(_inline(text, Path(name).stem)) for name, text in figures.items()}
     environment = _environment(templates, html=True)
     parts = {
         "style": Markup((templates / "style.css").read_text()),
@@ -102,11 +97,15 @@ def render_html(context: Mapping[str, Any], figures: Mapping[str, str], template
     return environment.get_template("report.html.j2").render(context, svg=inline, **parts)
 
 
-def _unique_ids(svg: str, stem: str) -> str:
+def _inline(svg: str, stem: str) -> str:
     prefix = re.sub(r"[^A-Za-z0-9]", "-", stem)
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
     svg = re.sub(r'(xlink:href|href)="#([^"]+)"', rf'\1="#{prefix}-\2"', svg)
     svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", svg)
+    svg = svg.replace(drawing.THEME, "", 1)  # the page has its own
+    for index, colour in enumerate(drawing.COLOURS):
+        svg = re.sub(rf"(?i){colour}\b", f"var(--series-{index})", svg)
+    # The element around it is the image that a screen reader tells.
     return re.sub(r"<svg ", '<svg aria-hidden="true" focusable="false" ', svg, count=1)
 
 
@@ -118,6 +117,7 @@ def context(
     figures: Sequence[Mapping[str, str]],
     comparisons: Sequence[Mapping[str, Any]] = (),
     confirmations: Sequence[Mapping[str, Any]] = (),
+    csv: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Everything the templates show.
 
@@ -126,6 +126,7 @@ def context(
         cells, runs, ranges: its records.
         comparisons: published numbers against ours (`published.compare`).
         confirmations: content of every confirmation.json.
+        csv: text of every table by name (`collection.Collection.tables`), which the page offers for download.
         figures: ``{"file", "title", "caption", "section"}`` of each figure that was drawn.
     """
     frames = {
@@ -141,18 +142,18 @@ def context(
     diverged = [run["run"] for run in runs if run["run"]["status"] == "diverged"]
     return {
         "study": study,
-        "summary": [
-            *summary(ranges, cells, frames),
-            *verdicts.sentences(confirmations, study["confirmations"]),
-        ],
+        "summary": summary(ranges, cells, frames, verdicts.sentences(confirmations, study["confirmations"])),
         "range_table": shown_tables.range_table(ranges),
         "finder_table": shown_tables.finder_table(frames["finders"]),
         "confirmation_table": shown_tables.confirmation_table(confirmations),
         "accuracy_table": shown_tables.accuracy_table(frames["accuracy"], cells),
-        "time_table": shown_tables.time_table(frames["time"]),
-        "difference_table": shown_tables.difference_table(frames["differences"]),
+        "time_table": shown_tables.time_table(frames["time"], cells),
+        "difference_table": shown_tables.difference_table(
+            frames["differences"], shown_tables.row_anchors(frames["accuracy"])
+        ),
+        "batch_table": shown_tables.largest_batch_table(frames["largest_batch"]),
         "run_table": shown_tables.run_table(frames["runs"]),
-        "published_table": shown_tables.published_table(comparisons),
+        "published_table": shown_tables.published_table(comparisons, cells),
         "figures": list(figures),
         "missing": missing,
         "diverged": [
@@ -167,4 +168,5 @@ def context(
         "finished": len(runs),
         "provenance": provenance(runs, [*ranges, *confirmations]),
         "sections": SECTIONS,
+        "csv": dict(csv or {}),
     }

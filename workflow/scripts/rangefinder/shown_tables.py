@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from . import formats, tables, verdicts
+from . import formats, published, tables, verdicts
 from .cells import Cell
+from .finder_rules import RULES
+from .shown import NEVER, shown_table
 from .statistics import Interval
 
 LABELS = {
@@ -21,30 +25,12 @@ LABELS = {
 }
 
 
-def shown_table(rows: Sequence[Mapping[str, Any]], caption: str, name: str) -> dict[str, Any]:
-    """A table for the templates: each cell is its text, a sort key and an optional link.
+OURS = "rangefinder"
 
-    Args:
-        rows: mappings from heading to text, number, or (text, sort key[, link]).
-    """
-    headings = list(rows[0]) if rows else []
-    body = []
-    for row in rows:
-        line = []
-        for heading in headings:
-            value = row[heading]
-            text, key, link = (*value, None)[:3] if isinstance(value, tuple) else (value, value, None)
-            number = isinstance(key, int | float) and not isinstance(key, bool)
-            line.append(
-                {
-                    "text": formats.MISSING if text is None or text == "" else str(text),
-                    "key": "" if key is None else key,
-                    "number": number,
-                    "link": link,
-                }
-            )
-        body.append(line)
-    return {"headings": headings, "rows": body, "caption": caption, "name": name}
+
+def record_links(cell: Cell, file: str = "run.json") -> list[tuple[str, str, str]]:
+    """A link to a file of every run of a cell that has a record, named by its seed."""
+    return [(str(seed), f"runs/{cell.ids[seed]}/{file}", f"record of {cell.ids[seed]}") for seed in cell.runs]
 
 
 def _cell_columns(row: pd.Series, axes: Sequence[str]) -> dict[str, Any]:
@@ -68,15 +54,13 @@ def _axes_of(frame: pd.DataFrame, first: str) -> list[str]:
 
 
 def accuracy_table(frame: pd.DataFrame, cells: Sequence[Cell]) -> dict[str, Any]:
-    """The accuracy table with links to the records of each cell's first run."""
+    """The accuracy table with links to the records of each cell's runs."""
     axes, rows = _axes_of(frame, "learning_rate"), []
     for (_, row), cell in zip(frame.iterrows(), cells, strict=True):
-        first = next(iter(cell.runs), None)
-        link = f"runs/{cell.ids[first]}/run.json" if first is not None else None
         shown = _cell_columns(row, axes)
         rate = _plain(row["learning_rate"])
         shown["learning rate"] = (formats.learning_rate(rate), rate)
-        shown["seeds"] = (f"{row['completed']}/{row['runs']}", int(row["completed"]), link)
+        shown["seeds"] = (f"{row['completed']}/{row['runs']}", int(row["completed"]), record_links(cell))
         for metric, heading in (
             ("final_test_accuracy", "final test accuracy (%)"),
             ("test_accuracy_at_best_validation", "test accuracy at best validation (%)"),
@@ -91,16 +75,17 @@ def accuracy_table(frame: pd.DataFrame, cells: Sequence[Cell]) -> dict[str, Any]
     caption = (
         "Accuracy on the test set: mean over seeds ± half the 95 % interval (Student's t). "
         + "; ".join(f"“{name.replace('_', ' ')}” is measured {text}" for name, text in tables.METRICS.items())
-        + ". Diverged runs are counted, never averaged in."
+        + ". Diverged runs are counted, never averaged in. Each seed leads to its record."
     )
-    return shown_table(rows, caption, "accuracy")
+    return shown_table(rows, caption, "accuracy", identity=len(axes))
 
 
-def time_table(frame: pd.DataFrame) -> dict[str, Any]:
-    """The time table."""
+def time_table(frame: pd.DataFrame, cells: Sequence[Cell]) -> dict[str, Any]:
+    """The time table with links to the machine records of each cell's runs."""
     axes, rows = _axes_of(frame, "completed"), []
-    for _, row in frame.iterrows():
+    for (_, row), cell in zip(frame.iterrows(), cells, strict=True):
         shown = _cell_columns(row, axes)
+        shown["runs"] = (row["completed"], int(row["completed"]), record_links(cell, "machine.json"))
         for column, heading in (
             ("to_train_s", "time to train (s)"),
             ("to_best_s", "time to best (s)"),
@@ -109,7 +94,7 @@ def time_table(frame: pd.DataFrame) -> dict[str, Any]:
             ("images_per_s", "images/s"),
         ):
             value = _plain(row[column])
-            shown[heading] = value if isinstance(value, str) else (formats.seconds(value), value)
+            shown[heading] = (value, NEVER) if isinstance(value, str) else (formats.seconds(value), value)
         shown["device"] = row["device"]
         rows.append(shown)
     caption = (
@@ -117,17 +102,25 @@ def time_table(frame: pd.DataFrame) -> dict[str, Any]:
         "“Best” is the best epoch on the validation split; “baseline” is the best mean final test accuracy at the "
         "smallest batch size, less one percentage point."
     )
-    return shown_table(rows, caption, "time")
+    return shown_table(rows, caption, "time", "Time", identity=len(axes))
 
 
-def difference_table(frame: pd.DataFrame) -> dict[str, Any] | None:
-    """Each schedule against the best of its group."""
+def difference_table(frame: pd.DataFrame, anchors: Mapping[str, str]) -> dict[str, Any] | None:
+    """Each schedule against the best of its group, with links to their rows of the accuracy table.
+
+    Args:
+        anchors: of `row_anchors`.
+    """
     if frame.empty:
         return None
     axes, rows = _axes_of(frame, "best_schedule"), []
     for _, row in frame.iterrows():
         interval = _interval(row, "difference")
-        shown = _cell_columns(row, axes) | {"best": row["best_schedule"], "compared": row["schedule"]}
+        shown = _cell_columns(row, axes)
+        setting = {axis: row[axis] for axis in row.index[: list(row.index).index("best_schedule")]}
+        for heading, column in (("best", "best_schedule"), ("compared", "schedule")):
+            address = anchors.get(_place(setting | {"schedule": row[column]}))
+            shown[heading] = (row[column], row[column], address)
         shown["difference (points)"] = (formats.points(interval), interval.mean)
         rows.append(shown | {"pairs": int(row["pairs"]), "real": row["real"]})
     caption = (
@@ -135,7 +128,43 @@ def difference_table(frame: pd.DataFrame) -> dict[str, Any] | None:
         "± half the 95 % interval. “Real” says whether the interval leaves out zero; the best of several is chosen "
         "after the fact, which favours it."
     )
-    return shown_table(rows, caption, "differences")
+    return shown_table(rows, caption, "differences", "Differences between schedules", identity=len(axes) + 2)
+
+
+def row_anchors(frame: pd.DataFrame) -> dict[str, str]:
+    """Address of each row of the accuracy table by the cell's settings."""
+    axes = list(frame.columns[: list(frame.columns).index("learning_rate")])
+    return {
+        _place({axis: row[axis] for axis in axes}): f"#accuracy-{number}"
+        for number, (_, row) in enumerate(frame.iterrows(), start=1)
+    }
+
+
+def _place(setting: Mapping[str, Any]) -> str:
+    return json.dumps({axis: str(_plain(value)) for axis, value in setting.items()}, sort_keys=True)
+
+
+def largest_batch_table(frame: pd.DataFrame) -> dict[str, Any] | None:
+    """The largest batch size that holds the accuracy of the smallest."""
+    if frame.empty:
+        return None
+    axes, rows = _axes_of(frame, "baseline_batch"), []
+    for _, row in frame.iterrows():
+        shown = _cell_columns(row, axes)
+        shown["smallest batch"] = (row["baseline_batch"], int(row["baseline_batch"]))
+        shown["its accuracy (%)"] = (formats.percent(row["baseline"]), row["baseline"])
+        shown["largest that holds"] = (row["largest_batch"], int(row["largest_batch"]))
+        difference = _interval(row, "difference")
+        shown["difference (points)"] = (formats.points(difference), difference.mean)
+        shown["sure"] = row["sure"]
+        shown["largest tried"] = (row["of"], int(row["of"]))
+        rows.append(shown)
+    caption = (
+        "The largest batch size whose mean final test accuracy is at most one percentage point below that of the "
+        "smallest, with every run complete. The difference between the two is paired by seed, ± half the 95 % "
+        "interval; “sure” says whether the whole interval lies above minus one point."
+    )
+    return shown_table(rows, caption, "largest_batch", "Largest batch", identity=len(axes))
 
 
 def range_table(ranges: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -158,25 +187,33 @@ def range_table(ranges: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     caption = (
         "The usable LR range: geometric mean over seeds, ×/÷ the factor of the 95 % interval (t in log10)."
     )
-    return shown_table(rows, caption, "lr_ranges") if rows else None
+    return shown_table(rows, caption, "lr_ranges", "LR ranges") if rows else None
 
 
 def finder_table(frame: pd.DataFrame) -> dict[str, Any] | None:
-    """The answers of the well-known finders."""
+    """The answers of the well-known finders, a column per range test; what is known of them as notes."""
     if frame.empty:
         return None
+    tests = list(dict.fromkeys(frame["range_test"]))
+    values = {(row["range_test"], row["rule"]): _plain(row["value"]) for _, row in frame.iterrows()}
     rows = []
-    for _, row in frame.iterrows():
-        value = _plain(row["value"])
-        rows.append(
-            {
-                "range test": row["range_test"],
-                "rule": row["rule"],
-                "learning rate": (formats.learning_rate(value) if value is not None else "no answer", value),
-                "note": row["note"],
-            }
-        )
-    return shown_table(rows, "What other finders' published rules answer on the same sweeps.", "finders")
+    for rule in dict.fromkeys(frame["rule"]):
+        row: dict[str, Any] = {"rule": RULES[rule].title if rule in RULES else rule}
+        for test in tests:
+            value, ours = values.get((test, rule)), values.get((test, OURS))
+            text = formats.learning_rate(value) if value is not None else "no answer"
+            if value is not None and ours and rule != OURS:
+                text += f" ({formats.ratio(value / ours)} × ours)"
+            row[f"LR, {test}"] = (text, value, f"lr_range/{test}/range.json")
+        rows.append(row)
+    caption = "What other finders' published rules answer on the same sweeps."
+    remarks: dict[str, list[str]] = {}
+    for rule, note in dict.fromkeys(zip(frame["rule"], frame["note"], strict=True)):
+        for sentence in re.findall(r".+?\.(?=\s|$)", note):
+            title = RULES[rule].title if rule in RULES else rule
+            remarks.setdefault(sentence.strip(), []).append(title)
+    notes = [f"{', '.join(titles)}: {sentence}" for sentence, titles in remarks.items()]
+    return shown_table(rows, caption, "finders", "Answers of other finders", notes=notes)
 
 
 def confirmation_table(confirmations: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -184,17 +221,23 @@ def confirmation_table(confirmations: Sequence[Mapping[str, Any]]) -> dict[str, 
     frame, rows = verdicts.table(confirmations), []
     if frame.empty:
         return None
-    first = {entry["range_test"]: entry["seed"] for entry in reversed(confirmations)}
     for _, row in frame.iterrows():
         accuracy, difference = _interval(row, "accuracy"), _interval(row, "difference")
         test, value = row["range_test"], _plain(row["learning_rate"])
-        link = f"lr_range/{test}/confirmation/seed{first[test]}/confirmation.json"
+        links = [
+            (
+                str(seed),
+                f"lr_range/{test}/confirmation/seed{seed}/confirmation.json",
+                f"record of {test}, seed {seed}",
+            )
+            for seed in (entry["seed"] for entry in confirmations if entry["range_test"] == test)
+        ]
         rows.append(
             {
                 "range test": test,
                 "rule": verdicts.TITLES.get(row["rule"], row["rule"]),
                 "learning rate": (formats.learning_rate(value), value),
-                "seeds": (f"{row['completed']}/{row['seeds']}", int(row["completed"]), link),
+                "seeds": (f"{row['completed']}/{row['seeds']}", int(row["completed"]), links),
                 "accuracy (%)": (formats.percent_interval(accuracy), accuracy.mean),
                 "measured on": row["split"],
                 "less the best (points)": (formats.points(difference), difference.mean),
@@ -209,12 +252,19 @@ def confirmation_table(confirmations: Sequence[Mapping[str, Any]]) -> dict[str, 
         "lies on that side of one percentage point below the best (with one seed, the difference itself). The best of "
         "several is chosen after the fact, which favours it. A diverged run is counted, never averaged in."
     )
-    return shown_table(rows, caption, "confirmation")
+    return shown_table(rows, caption, "confirmation", "Answers confirmed by short runs", identity=2)
 
 
-def published_table(comparisons: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Each published number beside ours, with verdict and footnote."""
+def published_table(
+    comparisons: Sequence[Mapping[str, Any]], cells: Sequence[Cell] = ()
+) -> dict[str, Any] | None:
+    """Each published number beside ours, with verdict and footnote, and links to the records of ours."""
     rows = []
+    by_axes = {
+        _place({axis: cell.axes.get(axis) for axis in published.AXES}): cell
+        for cell in cells
+        if cell.form == published.FORM
+    }
     for entry in comparisons:
         accuracy = entry["metric"].endswith("accuracy")
         write = formats.percent if accuracy else formats.loss
@@ -228,7 +278,8 @@ def published_table(comparisons: Sequence[Mapping[str, Any]]) -> dict[str, Any] 
         }
         row["published"] = (write(entry["published"]), entry["published"])
         text = formats.percent_interval(ours) if accuracy else formats.loss(ours.mean)
-        row["ours"] = (text, ours.mean)
+        cell = by_axes.get(_place({axis: entry[axis] for axis in published.AXES}))
+        row["ours"] = (text, ours.mean, record_links(cell) if cell else None)
         shown = formats.points(Interval(1, difference, None, None)) if accuracy else formats.loss(difference)
         row["difference"] = (shown, difference)
         rows.append(row | {"verdict": entry["verdict"], "note": entry["footnote"]})
@@ -236,7 +287,11 @@ def published_table(comparisons: Sequence[Mapping[str, Any]]) -> dict[str, Any] 
         "Published numbers beside ours. “Reproduced”: the published value lies in the 95 % interval over our seeds, or "
         "within 0.2 points; one seed has no interval. Differences of accuracies are in percentage points."
     )
-    return shown_table(rows, caption, "published") if rows else None
+    if not rows:
+        return None
+    return shown_table(
+        rows, caption, "published", "Published numbers beside ours", identity=len(published.AXES)
+    )
 
 
 def run_table(frame: pd.DataFrame) -> dict[str, Any]:
@@ -255,4 +310,6 @@ def run_table(frame: pd.DataFrame) -> dict[str, Any]:
             value = _plain(row[column])
             shown[heading] = (formats.percent(value), value)
         rows.append(shown)
-    return shown_table(rows, "Every run that the study plans, with its record.", "runs")
+    return shown_table(
+        rows, "Every run that the study plans, with its record.", "runs", "Runs and their records"
+    )

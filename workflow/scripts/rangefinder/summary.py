@@ -1,89 +1,182 @@
-"""What a user came for, in sentences: the LR range, the best schedule, the largest batch."""
+"""What a user came for, in sentences, and how sure it is: the LR range, the best schedule, the largest batch."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from . import formats
-from .cells import FORMS, Cell
-from .statistics import mean_interval
+from .cells import Cell
+from .statistics import is_real, mean_interval, paired_difference
 
+METRIC = "final_test_accuracy"
 STATUS_WORDS = {
-    "ok": "found",
     "no_descent": "the loss never fell: no learning rate can be suggested",
     "right_censored": "the loss still fell at the end of the sweep: raise end_lr",
     "left_censored": "the best is at the start of the sweep: lower start_lr",
     "diverged": "the loss was not finite from the start",
     "too_few_points": "too few steps to tell: raise steps_per_decade",
 }
+MOST_NAMED = 3  # schedules that tie are named in the headline up to this many
 
 
 def summary(
-    ranges: Sequence[Mapping[str, Any]], cells: Sequence[Cell], frames: Mapping[str, pd.DataFrame]
-) -> list[dict[str, str]]:
-    """What a user came for, in sentences: the LR range, the best schedule, the largest batch."""
-    sentences = []
-    for entry in ranges:
-        seeds = f"{len(entry['seeds'])} seed{'s' if len(entry['seeds']) > 1 else ''}"
-        if entry["suggested_lr"]:
-            low, high = (
-                formats.learning_rate(entry[key]["value"]) if entry[key] else "?"
-                for key in ("lr_min", "lr_max")
-            )
-            text = f"suggested LR {formats.range_value(entry['suggested_lr'])}, usable from {low} to {high} ({seeds}"
-            text += ")" if entry["status"] == "ok" else f"; {STATUS_WORDS[entry['status']]})"
-        else:
-            text = f"{STATUS_WORDS[entry['status']]} ({seeds})"
-        sentences.append({"topic": f"LR range, {entry['range_test']}", "text": text})
-    for form in FORMS:
-        for optimizer in dict.fromkeys(cell.axes["optimizer"] for cell in cells if cell.form == form):
-            members = [
-                c
-                for c in cells
-                if c.form == form and c.axes["optimizer"] == optimizer and c.values("final_test_accuracy")
+    ranges: Sequence[Mapping[str, Any]],
+    cells: Sequence[Cell],
+    frames: Mapping[str, pd.DataFrame],
+    confirmed: Sequence[Mapping[str, Any]] = (),
+) -> list[dict[str, Any]]:
+    """The answers by question; a question that the study does not ask is left out.
+
+    Args:
+        confirmed: answers of `verdicts.sentences`.
+
+    Returns:
+        Mappings with ``question``, ``section`` (of the page, which shows more) and ``answers``: each has ``topic``,
+        ``headline``, ``text``, ``link`` (to the record, or to the row of a table, with "#"), and ``sure``, which is
+        ("good" or "warn", words). An answer may have ``topic`` and ``text`` alone.
+    """
+    questions = [
+        ("Which learning rate?", "range", [_range_answer(entry) for entry in ranges]),
+        ("Which rule was right?", "range", list(confirmed)),
+        ("Which schedule?", "results", _schedule_answers(cells)),
+        ("How large a batch?", "batch", _batch_answers(frames["largest_batch"])),
+    ]
+    return [
+        {"question": question, "section": section, "answers": answers}
+        for question, section, answers in questions
+        if answers
+    ]
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def _range_answer(entry: Mapping[str, Any]) -> dict[str, Any]:
+    seeds = _counted(len(entry["seeds"]), "seed")
+    suggested, sound = entry["suggested_lr"], entry["status"] == "ok"
+    answer = {
+        "topic": f"{entry['range_test']} ({entry['optimizer']}, batch {entry['batch_size']})",
+        "link": f"lr_range/{entry['range_test']}/range.json",
+    }
+    if not suggested:
+        answer |= {"headline": "no answer", "text": f"{STATUS_WORDS[entry['status']]} ({seeds})"}
+        return answer | {"sure": ("warn", entry["status"].replace("_", " "))}
+    ends = [
+        formats.range_value(entry[end]) if entry[end] else "an unknown LR" for end in ("lr_min", "lr_max")
+    ]
+    text = f"usable from {ends[0]} to {ends[1]}"
+    if suggested["low"] is not None:
+        low, high = (formats.learning_rate(suggested[side]) for side in ("low", "high"))
+        text += f"; 95 % interval of the suggestion {low} to {high} over {seeds}"
+    else:
+        text += "; one seed, so no interval"
+    if not sound:
+        text += f"; {STATUS_WORDS[entry['status']]}"
+    sure = ("good", "found") if sound else ("warn", entry["status"].replace("_", " "))
+    return answer | {"headline": formats.range_value(suggested), "text": text, "sure": sure}
+
+
+def _mean(cell: Cell) -> float:
+    return mean_interval(list(cell.values(METRIC).values())).mean
+
+
+def _schedule_answers(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Schedules compared at the same form, optimizer, batch size and other settings, each at its best LR."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        others = {axis: value for axis, value in cell.axes.items() if axis not in ("schedule", "lr")}
+        groups.setdefault(json.dumps([cell.form, others], sort_keys=True), []).append(cell)
+    answers = []
+    for members in groups.values():
+        tried = {cell.axes["schedule"] for cell in members}
+        whole = [cell for cell in members if cell.values(METRIC) and not cell.diverged()]
+        best_of: dict[str, Cell] = {}
+        for cell in sorted(whole, key=_mean, reverse=True):
+            best_of.setdefault(cell.axes["schedule"], cell)
+        if len(tried) > 1 and len(best_of) > 1:
+            several = len({json.dumps(cell.axes.get("lr")) for cell in members}) > 1
+            left = [
+                name for name in dict.fromkeys(c.axes["schedule"] for c in members) if name not in best_of
             ]
-            if len({cell.axes["schedule"] for cell in members}) < 2:
-                continue
-            best = max(
-                members,
-                key=lambda cell: mean_interval(list(cell.values("final_test_accuracy").values())).mean,
-            )
-            score = mean_interval(list(best.values("final_test_accuracy").values()))
-            rate = formats.learning_rate(best.learning_rate())
-            text = f"{best.axes['schedule']} at batch {best.axes['batch_size']}, LR {rate}: "
-            text += f"{formats.percent_interval(score)} % final test accuracy"
-            rivals = _rivals(frames["differences"], best)
-            if rivals is not None:
-                text += (
-                    "; no other schedule there is told apart from it"
-                    if not rivals
-                    else f"; really better there than {', '.join(rivals)}"
-                )
-            topic = f"Best schedule, {optimizer}" + (f" ({form})" if form else "")
-            sentences.append({"topic": topic, "text": text})
-    for _, row in frames["largest_batch"].iterrows():
-        topic = f"Largest batch, {row['optimizer']} with {row['schedule']}" + (
-            f" ({row['form']})" if row["form"] else ""
-        )
-        text = (
-            f"{row['largest_batch']} of {row['of']} holds the accuracy of batch {row['baseline_batch']} "
-            f"({formats.percent(row['baseline'])} %) within one point"
-        )
-        sentences.append({"topic": topic, "text": text})
-    return sentences
+            ranked = list(best_of.values())
+            row = next(number for number, cell in enumerate(cells, start=1) if cell is ranked[0])
+            answers.append(_schedule_answer(ranked, left, several) | {"link": f"#accuracy-{row}"})
+    return answers
 
 
-def _rivals(frame: pd.DataFrame, best: Cell) -> list[str] | None:
-    """Schedules that the best one really beats at its own setting; None where nothing was compared."""
+def _schedule_answer(ranked: Sequence[Cell], left: Sequence[str], several: bool) -> dict[str, Any]:
+    """The answer from each schedule's best cell, highest first.
+
+    Args:
+        left: schedules of which no setting is without a diverged run.
+        several: whether schedules were tried at several LRs.
+    """
+    best, rivals = ranked[0], ranked[1:]
+    name = best.axes["schedule"]
+    differences = {
+        cell.axes["schedule"]: paired_difference(best.values(METRIC), cell.values(METRIC)) for cell in rivals
+    }
+    verdicts = {schedule: is_real(difference) for schedule, difference in differences.items()}
+    beaten = [schedule for schedule, real in verdicts.items() if real]
+    tied = [schedule for schedule, real in verdicts.items() if not real]
+    score = mean_interval(list(best.values(METRIC).values()))
+    text = f"{name} is highest with {formats.percent_interval(score)} % final test accuracy "
+    text += f"({_counted(score.n, 'seed')}, LR {formats.learning_rate(best.learning_rate())}"
+    text += ", the best of several for each schedule)" if several else ")"
+    second = rivals[0].axes["schedule"]
+    text += f"; {formats.points(differences[second])} points over {second}, the next"
+    if beaten:
+        text += f"; really better than {', '.join(beaten)}"
+    if tied:
+        text += f"; not told apart from {', '.join(tied)}"
+    if all(real is None for real in verdicts.values()):
+        text += "; one pair of seeds has no interval"
+    if left:
+        text += f"; left out, since a run diverged or is missing: {', '.join(left)}"
+    if not tied:
+        headline, sure = name, ("good", "real")
+    elif len(tied) < MOST_NAMED:
+        headline, sure = " or ".join([name, *tied]), ("warn", "not told apart")
+    else:
+        headline, sure = "no clear winner", ("warn", "not told apart")
+    topic = f"{best.axes['optimizer']}, batch {best.axes['batch_size']}" + (
+        f", {best.form}" if best.form else ""
+    )
+    return {"topic": topic, "headline": headline, "text": text, "sure": sure}
+
+
+def _batch_answers(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Per form and optimizer: the schedule with which the largest batch holds the smallest one's accuracy."""
     if frame.empty:
-        return None
-    rows = frame[(frame["best_schedule"] == best.axes["schedule"]) & (frame["form"] == (best.form or ""))]
-    for axis, value in best.axes.items():
-        if axis != "schedule" and axis in rows.columns:
-            rows = rows[rows[axis] == value]
-    if rows.empty or (rows["real"] == "one pair").all():
-        return None
-    return list(rows[rows["real"] == "yes"]["schedule"])
+        return []
+    answers = []
+    for (form, optimizer), rows in frame.groupby(["form", "optimizer"], sort=False):
+        row = rows.sort_values("largest_batch", ascending=False, kind="stable").iloc[0]
+        topic = f"{optimizer}, {row['schedule']}" + (f", {form}" if form else "")
+        text = (
+            f"of {row['baseline_batch']} to {row['of']} tried, the largest that holds the accuracy of batch "
+        )
+        text += f"{row['baseline_batch']} ({formats.percent(row['baseline'])} %) within one point"
+        answer = {
+            "topic": topic,
+            "headline": str(row["largest_batch"]),
+            "text": text,
+            "sure": ("warn", "none larger"),
+        }
+        if row["sure"]:
+            half = None if row["sure"] == "one pair" else row["difference_high"] - row["difference"]
+            points = formats.signed_points(row["difference"], half)
+            answer["text"] += f"; it differs by {points} points"
+            words = {
+                "yes": "sure",
+                "no": "uncertain",
+                "one pair": "one pair of seeds",
+            }
+            answer["sure"] = ("good" if row["sure"] == "yes" else "warn", words[row["sure"]])
+        answers.append(answer | {"link": f"#largest_batch-{row.name + 1}"})
+    return answers

@@ -159,6 +159,8 @@ def largest_batch(
     """Per form, optimizer and schedule: the largest batch whose mean is within `margin` of the smallest batch's.
 
     Only series with at least two batch sizes; a batch size of which a run diverged or is missing does not hold.
+    ``difference`` is that batch's accuracy less the smallest one's, paired by seed with its t interval; ``sure`` says
+    whether the whole interval is within the margin ("one pair" has none), and is empty where the smallest holds alone.
     """
     series: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -184,9 +186,18 @@ def largest_batch(
             "optimizer": members[0].axes["optimizer"],
             "schedule": members[0].axes["schedule"],
         }
-        rows.append(
-            row | {"baseline_batch": sizes[0], "baseline": first, "largest_batch": held, "of": sizes[-1]}
-        )
+        row |= {"baseline_batch": sizes[0], "baseline": first, "largest_batch": held}
+        nothing = Interval(0, None, None, None)
+        pairs = (by_size[size].values(metric) for size in (held, sizes[0]))
+        difference = nothing if held == sizes[0] else paired_difference(*pairs)
+        _spread(row, "difference", difference)
+        if difference.mean is None:
+            row["sure"] = ""
+        else:
+            row["sure"] = (
+                "one pair" if difference.low is None else "yes" if difference.low >= -margin else "no"
+            )
+        rows.append(row | {"of": sizes[-1]})
     return pd.DataFrame(rows)
 
 

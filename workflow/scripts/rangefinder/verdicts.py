@@ -156,5 +156,5 @@ def sentences(
             text += (
                 f". The range test ended as {first['range']['status']}, so it has no LRs of its own to try"
             )
-        lines.append({"topic": f"Which rule was right, {entry.range_test}", "text": text})
+        lines.append({"topic": entry.range_test, "text": text})
     return lines
