@@ -468,6 +468,13 @@ def test_the_summary_names_the_best_and_groups_the_rules():
         "text": "runs of 8 steps at every rule's answer, 2 of 3 seeds, validation set: best at 0.001 (90.00 ± 0.00 %); "
         "best: rule1; worse: rule0; diverged: rule2; no answer: Lightning",
     }
+    for record in made:
+        record["answers"][0]["rule"], record["answers"][2]["rule"] = "lr_min", "twice_lr_max"
+    (line,) = verdicts.sentences(made, planned)
+    assert line["text"].endswith(
+        "; best: rule1; no answer: Lightning. "
+        "The range's ends: lr_min 50.00 ± 0.00 %, 2 × lr_max diverged (2 of 2 seeds)"
+    )
     (line,) = verdicts.sentences([short_runs(0, None, status="no_descent")], planned[:1])
     assert "none came to its end; diverged: rule0" in line["text"]
     assert line["text"].endswith("The range test ended as no_descent, so it has no LRs of its own to try")

@@ -14,6 +14,7 @@ from .statistics import Interval, mean_interval, paired_difference
 
 MARGIN = 0.01  # one percentage point: as near to the best as a rule has to come
 TITLES = {"twice_lr_max": "2 × lr_max"} | {name: rule.title for name, rule in RULES.items()}
+ENDS = ("lr_min", "lr_max", "twice_lr_max")  # of the range: bounds, and no rule's suggestion
 VERDICTS = ("best", "within one point", "undecided", "worse", "diverged", "no answer")
 COLUMNS = (
     "range_test",
@@ -147,14 +148,27 @@ def sentences(
         else:
             best = entry.trained[entry.best]
             text += f"best at {formats.learning_rate(best.lr)} ({formats.percent_interval(best.mean)} %)"
-        verdicts = {answer["rule"]: entry.verdict(answer["training"])[1] for answer in first["answers"]}
+        given = {answer["rule"]: entry.verdict(answer["training"])[1] for answer in first["answers"]}
         for verdict in VERDICTS:
-            rules = [TITLES.get(rule, rule) for rule, given in verdicts.items() if given == verdict]
+            rules = [TITLES.get(rule, rule) for rule in given if given[rule] == verdict and rule not in ENDS]
             if rules:
                 text += f"; {verdict}: {', '.join(rules)}"
+        ends = [
+            f"{TITLES.get(answer['rule'], answer['rule'])} {_reached(entry.trained[answer['training']])}"
+            for answer in first["answers"]
+            if answer["rule"] in ENDS and answer["training"] is not None
+        ]
+        text += f". The range's ends: {', '.join(ends)}" if ends else ""
         if first["range"]["status"] != "ok":
             text += (
                 f". The range test ended as {first['range']['status']}, so it has no LRs of its own to try"
             )
         lines.append({"topic": entry.range_test, "text": text})
     return lines
+
+
+def _reached(trained: Trained) -> str:
+    """The accuracy at one LR in words."""
+    if trained.diverged:
+        return f"diverged ({len(trained.diverged)} of {len(trained.diverged) + len(trained.accuracy)} seeds)"
+    return f"{formats.percent_interval(trained.mean)} %"
