@@ -188,6 +188,11 @@ def test_a_length_in_steps_stops_inside_an_epoch(digits, tmp_path):
     )
 
 
+def test_a_batch_that_leaves_no_step_is_refused(digits, tmp_path):
+    with pytest.raises(InputError, match=r"batch_size: impossible batch size \(got 300\); allowed: 1 to 250"):
+        confirm(digits, tmp_path, batch_size=300, drop_last=True)
+
+
 # --- killed, damaged, wrong ---
 
 

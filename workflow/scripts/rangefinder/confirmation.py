@@ -133,8 +133,9 @@ def run(
 
 def _with_length(parameters: dict[str, Any], samples: int) -> dict[str, Any]:
     """The length in whole or begun epochs and in steps, from whichever the study gives; evaluated at the end alone."""
-    size = parameters["batch_size"]
-    per_epoch = samples // size if parameters.get("drop_last") else math.ceil(samples / size)
+    per_epoch = data.steps_per_epoch(
+        samples, parameters["batch_size"], drop_last=bool(parameters.get("drop_last"))
+    )
     epochs, steps = parameters.get("epochs"), parameters.get("steps")
     steps = min(epochs * per_epoch if epochs else math.inf, steps or math.inf)
     epochs = math.ceil(steps / per_epoch)

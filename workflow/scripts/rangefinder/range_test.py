@@ -193,9 +193,11 @@ def run(
         arrays = data.load(data_folder)
     with clocks.running("startup"):
         steps, epochs = None, parameters.get("epochs")
-        size = parameters["batch_size"]
-        train = len(data.split(arrays, parameters["dataset"]).train)
-        per_epoch = train // size if parameters.get("drop_last") else math.ceil(train / size)
+        per_epoch = data.steps_per_epoch(
+            len(data.split(arrays, parameters["dataset"]).train),
+            parameters["batch_size"],
+            drop_last=bool(parameters.get("drop_last")),
+        )
         if epochs:
             steps = epochs * per_epoch
         lrs = learning_rates(

@@ -2,7 +2,7 @@
 
 from .arrays import Arrays, Splits, load, normalisation, split
 from .augment import Augmentation
-from .batches import EvaluationBatches, Loader, evaluation_batches
+from .batches import EvaluationBatches, Loader, evaluation_batches, steps_per_epoch
 from .orders import TorchDataLoaderOrder, epoch_order
 from .prepare import prepare
 
@@ -19,4 +19,5 @@ __all__ = [
     "normalisation",
     "prepare",
     "split",
+    "steps_per_epoch",
 ]

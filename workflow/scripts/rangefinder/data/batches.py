@@ -14,6 +14,22 @@ from .orders import epoch_order
 Normalisation = tuple[Sequence[float], Sequence[float]]
 
 
+def steps_per_epoch(samples: int, batch_size: int, *, drop_last: bool = False) -> int:
+    """Batches that an epoch of so many samples has, an incomplete last one counted unless it is left out.
+
+    Raises:
+        InputError: the batch size is below 1, or no step would be left.
+    """
+    if batch_size < 1 or (drop_last and batch_size > samples):
+        raise InputError(
+            "impossible batch size",
+            key="batch_size",
+            value=batch_size,
+            allowed=f"1 to {samples} (the training samples)",
+        )
+    return samples // batch_size if drop_last else -(-samples // batch_size)
+
+
 class _Store:
     """uint8 images and labels in place, and the step from gathered uint8 to the network's input."""
 
@@ -110,15 +126,8 @@ class Loader:
     ) -> None:
         self._store = _Store(images, labels, indices, normalise, device, dtype, channels_last, resident)
         self.samples = len(self._store.labels)
-        if batch_size < 1 or (drop_last and batch_size > self.samples):
-            raise InputError(
-                "impossible batch size",
-                key="batch_size",
-                value=batch_size,
-                allowed=f"1 to {self.samples} (the training samples)",
-            )
+        self.steps_per_epoch = steps_per_epoch(self.samples, batch_size, drop_last=drop_last)
         self.batch_size = batch_size
-        self.steps_per_epoch = self.samples // batch_size if drop_last else -(-self.samples // batch_size)
         self._seed = seed
         self._order = order if order is not None else lambda epoch, n: epoch_order(seed, epoch, n)
         self._augmentation = augmentation
