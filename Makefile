@@ -43,6 +43,13 @@ test: $(VENV)/test.stamp ## set up and run the tests
 status: $(VENV)/run.stamp ## how far the studies are that were begun, from their results alone
 	@python workflow/scripts/status.py
 
+BENCHMARKS ?= step epoch
+
+.PHONY: bench
+bench: $(VENV)/test.stamp ## measure speed on this machine; about an hour. BENCHMARKS="step epoch" measures those
+	for name in $(BENCHMARKS); do PYTHONPATH=workflow/scripts python tests/benchmarks/bench_$$name.py --record $(BENCH) || exit; done
+	PYTHONPATH=workflow/scripts python tests/benchmarks/table.py
+
 .PHONY: lint
 lint: $(VENV)/test.stamp ## formatting and style of Python and Snakemake code
 	ruff check . && ruff format --check . && snakefmt --check Snakefile rules workflow/Snakefile

@@ -232,26 +232,29 @@ class Trainer:
 
     def train(self) -> None:
         """Train to the end, to a divergence, or until told to stop."""
-        total = len(self.losses)
-        self.report.begin(self.step, total, self.steps_per_epoch)
-        while self.step < total and self.divergence is None:
-            epoch = self.step // self.steps_per_epoch
-            before = self.clocks.seconds["train"]
-            with self.clocks.running("train"):
-                self.parts.loader.start_epoch(epoch)
-                last = min((epoch + 1) * self.steps_per_epoch, total)
-                while self.step < last and self.divergence is None:
-                    until = min(last, (self.step // LOOK_EVERY + 1) * LOOK_EVERY)
-                    self._steps(until, first_of_epoch=epoch * self.steps_per_epoch)
-                    self._find_divergence()
-                    self.report.made(self.step, lambda: self.losses[self.step - 1].item())
-                    if self.stop.signal is not None or self._checkpoint_due():
-                        break
-            self.epoch_train_seconds += self.clocks.seconds["train"] - before
-            if self.divergence is None and self.step == last:
-                self._end_epoch(epoch)
-            if self.divergence is None:
-                self._maybe_checkpoint()
+        self.report.begin(self.step, len(self.losses), self.steps_per_epoch)
+        while self.step < len(self.losses) and self.divergence is None:
+            self.train_epoch()
+
+    def train_epoch(self) -> None:
+        """Train and evaluate to the end of the epoch, or to a checkpoint or divergence within it."""
+        epoch = self.step // self.steps_per_epoch
+        before = self.clocks.seconds["train"]
+        with self.clocks.running("train"):
+            self.parts.loader.start_epoch(epoch)
+            last = min((epoch + 1) * self.steps_per_epoch, len(self.losses))
+            while self.step < last and self.divergence is None:
+                until = min(last, (self.step // LOOK_EVERY + 1) * LOOK_EVERY)
+                self._steps(until, first_of_epoch=epoch * self.steps_per_epoch)
+                self._find_divergence()
+                self.report.made(self.step, lambda: self.losses[self.step - 1].item())
+                if self.stop.signal is not None or self._checkpoint_due():
+                    break
+        self.epoch_train_seconds += self.clocks.seconds["train"] - before
+        if self.divergence is None and self.step == last:
+            self._end_epoch(epoch)
+        if self.divergence is None:
+            self._maybe_checkpoint()
 
     def _steps(self, until: int, first_of_epoch: int) -> None:
         """Make steps up to `until` without ever waiting for the device."""

@@ -1,0 +1,144 @@
+"""An epoch with its evaluation: the engine against the loop of the published write-ups.
+
+    PYTHONPATH=workflow/scripts python tests/benchmarks/bench_epoch.py [--fraction 0.25]
+
+LeNet-5 on 60,000 + 10,000 images, batch 128, Adam. The write-up's loop takes each 28×28 image out of the data set as
+a PIL image, resizes it, turns it into a tensor, reads every loss and counts right answers with scikit-learn per batch.
+The plain loop has its data in one tensor and reads nothing but totals; it runs with the allocator as it comes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+import harness
+import workloads
+
+BATCH = 128
+
+
+def sizes(options: argparse.Namespace) -> tuple[int, int]:
+    return round(60_000 * options.fraction), round(10_000 * options.fraction)
+
+
+def engine(**changes: object) -> harness.Case:
+    def setup(options: argparse.Namespace) -> Callable[[], None]:
+        workloads.start(options, keep_memory=True)
+        parameters = workloads.LENET | {"batch_size": BATCH} | changes
+        epochs = options.rounds + harness.WARM_UP
+        return workloads.trainer(
+            parameters, workloads.arrays(*sizes(options)), options.device, epochs
+        ).train_epoch
+
+    return setup
+
+
+def write_up(loader_processes: int) -> harness.Case:
+    def setup(options: argparse.Namespace) -> Callable[[], None]:
+        workloads.start(options, keep_memory=False)
+        import torch
+        from sklearn.metrics import accuracy_score
+        from torch.nn.functional import cross_entropy
+
+        model, optimizer = workloads.lenet_and_adam(options.device)
+        train, test = (
+            torch.utils.data.DataLoader(
+                workloads.Pictures(images), batch_size=BATCH, shuffle=shuffle, num_workers=loader_processes
+            )
+            for images, shuffle in zip(sizes(options), (True, False), strict=True)
+        )
+
+        def one_pass(loader: torch.utils.data.DataLoader, learn: bool) -> tuple[float, float]:
+            loss_sum = accuracy_sum = 0.0
+            for x, y in loader:
+                x, y = x.to(options.device), y.to(options.device)
+                if learn:
+                    optimizer.zero_grad()
+                output = model(x)
+                loss = cross_entropy(output, y)
+                if learn:
+                    loss.backward()
+                    optimizer.step()
+                loss_sum += loss.item()
+                accuracy_sum += accuracy_score(y.cpu().numpy(), output.argmax(1).cpu().numpy())
+            return loss_sum / len(loader), accuracy_sum / len(loader)
+
+        def work() -> None:
+            model.train()
+            one_pass(train, learn=True)
+            model.eval()
+            with torch.inference_mode():
+                one_pass(test, learn=False)
+
+        return work
+
+    return setup
+
+
+def plain(options: argparse.Namespace) -> Callable[[], None]:
+    workloads.start(options, keep_memory=False)
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    model, optimizer = workloads.lenet_and_adam(options.device)
+    (train_x, train_y), (test_x, test_y) = (
+        (torch.rand(n, 1, 32, 32, device=options.device), torch.randint(10, (n,), device=options.device))
+        for n in sizes(options)
+    )
+
+    def work() -> None:
+        total = torch.zeros((), device=options.device)
+        model.train()
+        for part in torch.randperm(len(train_y), device=options.device).split(BATCH):
+            optimizer.zero_grad()
+            loss = cross_entropy(model(train_x[part]), train_y[part])
+            loss.backward()
+            optimizer.step()
+            total += loss.detach()
+        model.eval()
+        right = torch.zeros((), dtype=torch.int64, device=options.device)
+        with torch.inference_mode():
+            for x, y in zip(test_x.split(BATCH), test_y.split(BATCH), strict=True):
+                right += (model(x).argmax(1) == y).sum()
+        total.item(), right.item()
+
+    return work
+
+
+def main() -> None:
+    parser = harness.parser(__doc__, rounds=5)
+    parser.add_argument("--fraction", type=float, default=1.0, help="of the data set, where time is short")
+    options = parser.parse_args()
+    cases = {
+        "write-up's loop, one loader process": write_up(1),
+        "write-up's loop, no loader process": write_up(0),
+        "plain loop on tensors": plain,
+        "engine": engine(),
+        "engine, channels last": engine(channels_last=True),
+        "engine, compiled": engine(compile=True),
+    }
+    written = "write-up's loop, one loader process"
+    harness.main(
+        "epoch",
+        "Epoch with evaluation, LeNet-5 on 60,000 + 10,000 images",
+        "epoch",
+        cases,
+        [
+            harness.Ratio("write-up's loop over the engine", written, "engine", least=2.2),
+            harness.Ratio(
+                "the same without a loader process", "write-up's loop, no loader process", "engine"
+            ),
+            harness.Ratio("write-up's loop over the compiled engine", written, "engine, compiled", least=2.8),
+            harness.Ratio("write-up's loop over channels last", written, "engine, channels last"),
+            harness.Ratio("plain loop over the engine", "plain loop on tensors", "engine"),
+        ],
+        options,
+        workers=True,
+        settings={"fraction of the data": options.fraction},
+        packages=["scikit-learn", "torchvision"],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""What the benchmarks share: interleaved rounds, medians with quartiles, ratios, one JSON record per machine.
+
+A benchmark names its cases. Each case is a function ``setup(options) -> work``, and ``work()`` does what counts in
+one round. All cases run in every round, one after another, so that a ratio compares neighbours in time: on a shared
+machine both sides then slow down together. Beside the wall time stands the processor time of the process and of
+those it has started and ended: on a busy machine, with one thread, it is the steadier of the two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORDS = ROOT / "docs" / "benchmarks"
+WARM_UP = 2  # rounds that do not count
+Case = Callable[[argparse.Namespace], Callable[[], object]]
+
+
+class Sample(NamedTuple):
+    """Seconds of one round of one case."""
+
+    wall: float
+    cpu: float
+
+
+def timed(work: Callable[[], object], device: str) -> Sample:
+    """One call of `work`, with all that it has left to the device."""
+    wait = _waiting(device)
+    wait()
+    wall, cpu = time.perf_counter(), _cpu_seconds()
+    work()
+    wait()
+    return Sample(time.perf_counter() - wall, _cpu_seconds() - cpu)
+
+
+def _waiting(device: str) -> Callable[[], object]:
+    if device == "cpu":
+        return lambda: None
+    import torch
+
+    return torch.cuda.synchronize
+
+
+def _cpu_seconds() -> float:
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One figure: the median over rounds of the time of `of` over that of `to`.
+
+    Attributes:
+        most: the figure should be at most this; None where none is set.
+        least: the figure should be at least this.
+    """
+
+    name: str
+    of: str
+    to: str
+    most: float | None = None
+    least: float | None = None
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median and quartiles, to five significant digits."""
+    low, median, high = statistics.quantiles(values, n=4) if len(values) > 1 else [*values] * 3
+    return {name: float(f"{value:.5g}") for name, value in (("median", median), ("q1", low), ("q3", high))}
+
+
+def interleave(
+    runs: Mapping[str, Callable[[], Sample]], rounds: int, warm_up: int
+) -> dict[str, list[Sample]]:
+    """Times of every case in each of `rounds` rounds, after `warm_up` that do not count.
+
+    Every round begins with another case, so that none always follows the same neighbour.
+    """
+    times: dict[str, list[Sample]] = {name: [] for name in runs}
+    names = list(runs)
+    for number in range(warm_up + rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            sample = runs[name]()
+            if number >= warm_up:
+                times[name].append(sample)
+    return times
+
+
+def in_process(cases: Mapping[str, Case], options: argparse.Namespace) -> dict[str, list[Sample]]:
+    """`interleave` with all cases in this process: the closest comparison."""
+    works = {name: setup(options) for name, setup in cases.items()}
+    return interleave(
+        {name: partial(timed, work, options.device) for name, work in works.items()}, options.rounds, WARM_UP
+    )
+
+
+def in_workers(cases: Mapping[str, Case], options: argparse.Namespace) -> dict[str, list[Sample]]:
+    """`interleave` with a process for every case, for what is set once per process (allocator, compiler).
+
+    The others wait for their turn without using the processor.
+    """
+    command = [sys.executable, *sys.argv, "--case"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    workers = {name: subprocess.Popen([*command, name], **pipes) for name in cases}
+
+    def run(name: str) -> Sample:
+        worker = workers[name]
+        try:
+            worker.stdin.write("\n")
+            worker.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has ended: there is no answer
+        answer = worker.stdout.readline()
+        if not answer:
+            raise SystemExit(f"case {name!r} ended with status {worker.wait()}")
+        return Sample(*map(float, answer.split()))
+
+    try:
+        return interleave({name: partial(run, name) for name in workers}, options.rounds, WARM_UP)
+    finally:
+        for worker in workers.values():
+            with suppress(BrokenPipeError):
+                worker.stdin.close()
+            worker.wait()
+
+
+def serve(case: Case, options: argparse.Namespace) -> None:
+    """A worker of `in_workers`: one round for each line on stdin, its times on stdout."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the case prints must not be taken for an answer
+    work = case(options)
+    for _ in sys.stdin:
+        print(*timed(work, options.device), file=answers, flush=True)
+
+
+def parser(description: str, *, rounds: int) -> argparse.ArgumentParser:
+    """The arguments that all benchmarks have."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--rounds", type=int, default=rounds)
+    made.add_argument("--threads", type=int, default=os.cpu_count(), help="of every case on a CPU")
+    made.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    made.add_argument("--record", action="store_true", help="write the figures into docs/benchmarks")
+    made.add_argument("--case", help=argparse.SUPPRESS)
+    return made
+
+
+def main(
+    name: str,
+    title: str,
+    unit: str,
+    cases: Mapping[str, Case],
+    ratios: Sequence[Ratio],
+    options: argparse.Namespace,
+    *,
+    workers: bool,
+    units: float = 1,
+    settings: Mapping[str, object] | None = None,
+    packages: Sequence[str] = (),
+) -> None:
+    """Run one benchmark and print its figures; with ``--record`` also keep them.
+
+    Args:
+        name: in the record.
+        unit: what one time is of ("step", "epoch"); a round is `units` of them.
+        workers: every case in a process of its own.
+        settings: what the figures depend on, kept with them.
+        packages: peers whose versions are kept.
+    """
+    if options.case:
+        serve(cases[options.case], options)
+        return
+    before = os.getloadavg()[0]
+    start = time.monotonic()
+    times = (in_workers if workers else in_process)(cases, options)
+    entry = {
+        "title": title,
+        "unit": unit,
+        "settings": {"threads": options.threads, **(settings or {})},
+        "rounds": options.rounds,
+        "seconds": round(time.monotonic() - start),
+        "load": [round(before, 1), round(os.getloadavg()[0], 1)],
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in ("torch", *packages)}},
+        "cases_ms": {
+            case: {
+                clock: spread([1e3 * getattr(s, clock) / units for s in found]) for clock in Sample._fields
+            }
+            for case, found in times.items()
+        },
+        "ratios": [
+            {
+                "name": ratio.name,
+                **{clock: spread(_quotients(times, ratio, clock)) for clock in Sample._fields},
+                "most": ratio.most,
+                "least": ratio.least,
+            }
+            for ratio in ratios
+        ],
+    }
+    show(entry)
+    if options.record:
+        keep(name, entry, options.device)
+
+
+def _quotients(times: Mapping[str, list[Sample]], ratio: Ratio, clock: str) -> list[float]:
+    pairs = zip(times[ratio.of], times[ratio.to], strict=True)
+    return [getattr(a, clock) / getattr(b, clock) for a, b in pairs]
+
+
+def show(entry: Mapping) -> None:
+    """Print a benchmark's figures: wall time, then processor time."""
+    print(f"{entry['title']} ({', '.join(f'{k} {v}' for k, v in entry['settings'].items())})")
+    for case, ms in entry["cases_ms"].items():
+        print(f"  {case:44s} {_text(ms['wall'])}  {_text(ms['cpu'])}  ms/{entry['unit']}")
+    for ratio in entry["ratios"]:
+        print(f"  {ratio['name']:44s} {_text(ratio['wall'])}  {_text(ratio['cpu'])}  {target(ratio)}")
+
+
+def _text(found: Mapping[str, float]) -> str:
+    return f"{found['median']:9.3f} [{found['q1']:.3f} to {found['q3']:.3f}]"
+
+
+def target(ratio: Mapping) -> str:
+    """The bound on a ratio, in words; empty if it has none."""
+    if ratio["most"] is not None:
+        return f"at most {ratio['most']:g}"
+    return f"at least {ratio['least']:g}" if ratio["least"] is not None else ""
+
+
+def hardware(device: str) -> str:
+    """What the figures were measured on, without a name that tells whose it is."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name()
+    return f"{os.cpu_count()}-core {platform.machine().replace('_', '-')} CPU"
+
+
+def keep(name: str, entry: Mapping, device: str) -> None:
+    """Put a benchmark's figures into the record of this hardware, beside those of the others."""
+    described = hardware(device)
+    path = RECORDS / (re.sub(r"[^a-z0-9]+", "-", described.lower()).strip("-") + ".json")
+    record = (
+        json.loads(path.read_text())
+        if path.exists()
+        else {"format": 1, "hardware": described, "benchmarks": {}}
+    )
+    record["benchmarks"][name] = entry
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
