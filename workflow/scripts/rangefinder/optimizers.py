@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from . import user_code
+from . import user_code, without_compiler
 from .errors import InputError
 from .lamb import LAMB
 from .lars import LARS, LARSWriteUp
@@ -62,6 +62,7 @@ def build(
     Raises:
         InputError: unknown name or argument, or a value the optimizer refuses.
     """
+    without_compiler.spare_optimizers()
     # source_digest only tells apart versions of the user's file.
     arguments = {key: value for key, value in spec.items() if key not in ("name", "source_digest")}
     name = spec.get("name")
