@@ -48,9 +48,11 @@ def trainer(parameters: dict[str, Any], prepared, device: str, epochs: int):
     import torch
     from rangefinder import training
 
-    return training.Trainer(
+    made = training.Trainer(
         parameters | {"epochs": epochs}, prepared, device=torch.device(device), clocks=Clocks()
     )
+    made.report.begin(0, len(made.losses), made.steps_per_epoch)
+    return made
 
 
 def start(options: argparse.Namespace, *, keep_memory: bool) -> None:
