@@ -38,6 +38,7 @@ demo: $(VENV)/run.stamp ## set up and run the digits study, offline; the report 
 .PHONY: test
 test: $(VENV)/test.stamp ## set up and run the tests
 	python -m pytest -n 2 tests/unit tests/workflow
+	python -m pytest -rs tests/cluster
 
 .PHONY: status
 status: $(VENV)/run.stamp ## how far the studies are that were begun, from their results alone

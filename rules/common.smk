@@ -195,10 +195,24 @@ def study_reports(name, wildcards):
     return report_files(name)
 
 
+def gpus(wildcards):
+    """GPUs a job asks for: one, but none where Snakemake itself runs the jobs and has no GPU.
+
+    A cluster's submitting machine often has none, while its nodes do.
+    """
+    local = workflow.local_exec and not workflow.remote_exec
+    return 1 if not local or gpu_is_here() else 0
+
+
+# A minute before a job's time limit SLURM tells the training itself to stop, which then writes its checkpoint. Not
+# USR1 and not B:TERM: they end the job's own Snakemake first.
+STOP_IN_TIME = "--signal=TERM@60"
+
+
 @cache
-def gpus():
-    """GPUs a job asks for: none on a machine without any (a cluster's profile sets its own number)."""
-    return 1 if devices.visible() else 0
+def gpu_is_here():
+    """Whether this machine shows a GPU; asked once, since it starts a program."""
+    return bool(devices.visible())
 
 
 if workflow.is_main_process and not workflow.dryrun:

@@ -15,9 +15,9 @@ rule range_test:
         "../envs/train.yaml"
     threads: 1
     resources:
-        gpu=gpus(),
-        mem_mb=2000,
-        runtime=60,
+        gpu=gpus,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         spec=lambda wildcards: range_test_of(wildcards).spec(int(wildcards.seed)),
     script:
@@ -52,9 +52,10 @@ rule confirm_lr_range:
         "../envs/train.yaml"
     threads: 1
     resources:
-        gpu=gpus(),
+        gpu=gpus,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
+        slurm_extra=STOP_IN_TIME,
     params:
         spec=lambda wildcards: range_test_of(wildcards).confirmation_spec(
             int(wildcards.seed)

@@ -17,9 +17,10 @@ rule train:
         "../envs/train.yaml"
     threads: 1
     resources:
-        gpu=gpus(),
+        gpu=gpus,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
+        slurm_extra=STOP_IN_TIME,
     params:
         # Only what can change a result: where and how fast it runs is a resource or a setting.
         spec=lambda wildcards: run_of(wildcards).spec,

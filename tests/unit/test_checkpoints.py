@@ -1,14 +1,9 @@
-"""Checkpoints: whole or not at all, never another run's, one process at a time."""
+"""Checkpoints: whole or not at all, never another run's."""
 
-import multiprocessing
 import os
-import signal
-import time
 
-import pytest
 import torch
 from rangefinder.checkpoints import Checkpoints
-from rangefinder.errors import InputError
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -75,30 +70,3 @@ def test_a_full_disk_keeps_the_previous_state_and_the_run_going(tmp_path, monkey
     assert "No space left on device" in caplog.text
     assert checkpoints.load()["step"] == 1
     assert [path.name for path in checkpoints.folder.iterdir()] == ["latest.ckpt"]
-
-
-def hold(folder, ready):
-    with Checkpoints(folder, "run", DIGEST).lock():
-        ready.set()
-        time.sleep(60)
-
-
-def test_a_second_copy_is_refused_until_the_first_is_gone(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    ready = context.Event()
-    process = context.Process(target=hold, args=(tmp_path, ready))
-    process.start()
-    try:
-        assert ready.wait(60)
-        with (
-            pytest.raises(InputError, match=r"run\.lock: run: another process is training this run now"),
-            Checkpoints(tmp_path, "run", DIGEST).lock(),
-        ):
-            pass
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        with Checkpoints(tmp_path, "run", DIGEST).lock():
-            pass
-    finally:
-        process.kill()
-    assert not (tmp_path / "run.lock").exists()

@@ -7,8 +7,8 @@ import re
 import shutil
 
 import pytest
-from conftest import ROOT, Workplace
 from rangefinder import records, study
+from workplace import ROOT, Workplace
 
 REPORTING = ["aggregate", "all", "draw_figures", "write_report"]
 RUNS = [

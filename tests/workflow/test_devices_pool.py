@@ -5,8 +5,8 @@ from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
-from conftest import Workplace
 from rangefinder import records
+from workplace import Workplace
 
 STUDY = """
 title: A pool

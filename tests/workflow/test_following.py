@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from conftest import ROOT, Workplace
+from workplace import ROOT, Workplace
 
 LONG = """
 title: A long study

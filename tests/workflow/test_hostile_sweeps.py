@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from conftest import Workplace
 from rangefinder import records
+from workplace import Workplace
 
 LR = np.logspace(-5, 1, 301)
 NOISE = 0.02 * np.random.default_rng(0).standard_normal(301)

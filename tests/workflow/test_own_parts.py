@@ -3,8 +3,8 @@
 import shutil
 
 import pytest
-from conftest import Workplace
 from rangefinder import records
+from workplace import Workplace
 
 STUDY = """
 title: My own parts

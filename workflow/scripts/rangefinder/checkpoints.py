@@ -8,18 +8,12 @@ an old state.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import logging
 import os
 import shutil
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from .errors import InUse
 
 log = logging.getLogger(__name__)
 
@@ -83,49 +77,3 @@ class Checkpoints:
         """Delete this run's checkpoints, those of its former parameters too."""
         for folder in self.root.glob(f"{self.run}-" + "[0-9a-f]" * 16):
             shutil.rmtree(folder, ignore_errors=True)
-
-    @contextmanager
-    def lock(self, wait_s: float = 0.0) -> Iterator[None]:
-        """Hold the run for this process; a second copy of a run that is still going is refused.
-
-        Args:
-            wait_s: how long to wait for the holder, which may be writing its last checkpoint.
-
-        The kernel frees the lock when the process ends, however it ends. On a shared file system it holds
-        between nodes as far as that file system supports flock (NFS from version 4 on, Lustre with -o flock).
-
-        Raises:
-            InUse: another process trains this run now.
-        """
-        path = self.root / f"{self.run}.lock"
-        deadline = time.monotonic() + wait_s
-        while True:
-            self.root.mkdir(parents=True, exist_ok=True)
-            try:
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            except FileNotFoundError:
-                continue  # a finishing run has just removed the empty folder
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                os.close(descriptor)
-                if time.monotonic() < deadline:
-                    time.sleep(0.1)
-                    continue
-                raise InUse(
-                    "another process is training this run now; wait for it or end it first",
-                    file=path,
-                    key=self.run,
-                ) from error
-            # The holder before us may have removed the file between our open and our lock.
-            with suppress(FileNotFoundError):
-                if os.fstat(descriptor).st_ino == path.stat().st_ino:
-                    break
-            os.close(descriptor)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-            os.close(descriptor)
-            with suppress(OSError):  # not empty: other runs have theirs in it
-                self.root.rmdir()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import answers, data, experiment, provenance, records, runs, training
+from . import answers, data, experiment, provenance, records, run_lock, runs, training
 from .checkpoints import Checkpoints
 from .clocks import Clocks
 from .progress import Progress
@@ -92,7 +92,10 @@ def run(
         runs.digest({"parameters": parameters, "lrs": rates, "data": arrays.digest}),
     )
     device = experiment.pick_device(leased)
-    with checkpoints.lock(training.LOCK_WAIT_S), training.stop_on_signal() as stop:
+    with (
+        run_lock.hold(checkpoint_folder, checkpoints.run, training.LOCK_WAIT_S),
+        training.stop_on_signal() as stop,
+    ):
         progress = _Progress(checkpoints, clocks)
         for number, lr in enumerate(rates[len(progress.trained) :], start=len(progress.trained) + 1):
             report.part(number, len(rates))

@@ -15,7 +15,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import data, experiment, optimizers, provenance, records, resolution, runs, schedules, unfinished
+from . import (
+    data,
+    experiment,
+    optimizers,
+    provenance,
+    records,
+    resolution,
+    run_lock,
+    runs,
+    schedules,
+    unfinished,
+)
 from .checkpoints import Checkpoints
 from .clocks import Clocks
 from .errors import RunError
@@ -90,7 +101,7 @@ def run(
         checkpoints = Checkpoints(
             checkpoint_folder, spec["run"], runs.digest({"run": digest, "data": arrays.digest})
         )
-        with checkpoints.lock(LOCK_WAIT_S), stop_on_signal() as stop:
+        with run_lock.hold(checkpoint_folder, spec["run"], LOCK_WAIT_S), stop_on_signal() as stop:
             with memory_watched(parameters, progress):
                 trainer = Trainer(
                     parameters,
