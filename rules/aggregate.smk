@@ -10,6 +10,7 @@ TABLES = [
     "confirmation",
     "runs",
     "published",
+    "findings",
 ]
 
 

@@ -170,12 +170,12 @@ def run_files(wildcards):
 
 
 def published_files(wildcards):
-    """The published numbers and curves that a study compares itself with, if there are any."""
+    """The published numbers, curves and claims that a study compares itself with, if there are any."""
     name = study_of(wildcards.study).content["published"]
     folder = Path(config["studies_dir"]).parent / "published"
-    curves = [folder / "curves" / f"{name}.yaml"] if name else []
+    others = [folder / "curves" / f"{name}.yaml", folder / "claims.yaml"]
     return (
-        [f"{folder}/{name}.csv", *(str(file) for file in curves if file.exists())]
+        [f"{folder}/{name}.csv", *(str(file) for file in others if file.exists())]
         if name
         else []
     )

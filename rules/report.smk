@@ -2,7 +2,14 @@
 
 TEMPLATES = [
     workflow.source_path(f"../report/{name}")
-    for name in ("report.html.j2", "report.md.j2", "style.css", "table.js")
+    for name in (
+        "report.html.j2",
+        "report.md.j2",
+        "_findings.html.j2",
+        "_findings.md.j2",
+        "style.css",
+        "table.js",
+    )
 ]
 
 

@@ -8,7 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from . import cells, lr_range, published, published_curves, records, tables, verdicts
+from . import (
+    cells,
+    findings,
+    lr_range,
+    published,
+    published_curves,
+    records,
+    shown_findings,
+    tables,
+    verdicts,
+)
 from .errors import InputError
 
 
@@ -38,6 +48,13 @@ class Collection:
         return published_curves.read(self.study["published"], directory=self.published_folder)
 
     @cached_property
+    def findings(self) -> list[findings.Finding]:
+        """The write-up's claims about the study, answered by our runs."""
+        if self.published_folder is None:
+            return []
+        return findings.findings(self.study, self.cells, self.ranges, directory=self.published_folder)
+
+    @cached_property
     def cells(self) -> list[cells.Cell]:
         """The runs by cell."""
         return cells.group(self.study, self.runs)
@@ -54,6 +71,7 @@ class Collection:
             "confirmation": verdicts.table(self.confirmations),
             "runs": tables.runs(self.study, self.runs),
             "published": published.table(self.comparisons),
+            "findings": shown_findings.table(self.findings),
         }
         return {name: tables.csv(frame) for name, frame in frames.items()}
 
@@ -96,6 +114,7 @@ class Collection:
             self.comparisons,
             self.confirmations,
             self.tables(),
+            findings=self.findings,
         )
         return {
             "md": report.render_markdown(context, templates),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SHOWING = {
     "batch_figures",
     "cells",
+    "claims",
     "collection",
     "curve_figures",
     "drawing",
@@ -36,6 +37,7 @@ SHOWING = {
     "replay_figures",
     "report",
     "shown",
+    "shown_findings",
     "shown_tables",
     "statistics",
     "status",

@@ -12,8 +12,9 @@ import jinja2
 from markupsafe import Markup
 from tabulate import tabulate
 
-from . import drawing, formats, shown_tables, tables, verdicts
+from . import drawing, formats, shown_findings, shown_tables, tables, verdicts
 from .cells import Cell
+from .findings import Finding
 from .summary import summary
 
 SECTIONS = (
@@ -118,6 +119,7 @@ def context(
     comparisons: Sequence[Mapping[str, Any]] = (),
     confirmations: Sequence[Mapping[str, Any]] = (),
     csv: Mapping[str, str] | None = None,
+    findings: Sequence[Finding] = (),
 ) -> dict[str, Any]:
     """Everything the templates show.
 
@@ -127,6 +129,7 @@ def context(
         comparisons: published numbers against ours (`published.compare`).
         confirmations: content of every confirmation.json.
         csv: text of every table by name (`collection.Collection.tables`), which the page offers for download.
+        findings: the write-up's claims, answered.
         figures: ``{"file", "title", "caption", "section"}`` of each figure that was drawn.
     """
     frames = {
@@ -154,6 +157,7 @@ def context(
         "batch_table": shown_tables.largest_batch_table(frames["largest_batch"]),
         "run_table": shown_tables.run_table(frames["runs"]),
         "published_table": shown_tables.published_table(comparisons, cells),
+        "findings": shown_findings.shown(findings),
         "figures": list(figures),
         "missing": missing,
         "diverged": [

@@ -1,0 +1,314 @@
+"""What our runs say to each claim of a write-up: a verdict, the numbers, and the runs they rest on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import claims
+from .cells import Cell
+from .errors import InputError
+from .published import DIRECTORY, LOSS_TOLERANCE, metric_values
+from .statistics import SINGLE_RUN_TOLERANCE, Interval, mean_interval, paired_difference
+
+HOLDS, FAILS, UNDECIDED, NOT_RUN = "holds", "does not hold", "undecided", "not run"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One comparison of a claim, answered.
+
+    Attributes:
+        claim: the claim it belongs to (`claims.read`).
+        test: the comparison.
+        a, b: names of what is compared; b is "" where there is nothing but a span of values.
+        ours, theirs: of a and of b, over seeds.
+        difference: a less b, paired by seed (a / b for a ratio); without a mean where there is no b.
+        verdict: holds, does not hold, undecided (the interval leaves both open), or not run.
+        note: what there is to know of it.
+        runs: ids of the runs (or the name of the range test) that it rests on.
+    """
+
+    claim: Mapping[str, Any]
+    test: Mapping[str, Any]
+    a: str
+    b: str
+    ours: Interval
+    theirs: Interval
+    difference: Interval
+    verdict: str
+    note: str
+    runs: tuple[str, ...]
+
+
+NOTHING = Interval(0, None, None, None)
+
+
+def findings(
+    study: Mapping[str, Any],
+    cells: Sequence[Cell],
+    ranges: Sequence[Mapping[str, Any]],
+    *,
+    directory: Path | str = DIRECTORY,
+) -> list[Finding]:
+    """Every claim about the study, each of its tests answered, in the order of the claims' file.
+
+    A trial answers none: its shrunk runs are not those of the claims.
+
+    Args:
+        study: content of study.json.
+        cells: of the study (`cells.group`), whether run or not.
+        ranges: its LR ranges.
+
+    Raises:
+        InputError: the claims cannot be used, or name cells or range tests that the study does not have.
+    """
+    if not study["published"]:
+        return []
+    if study["trial"]:
+        cells, ranges = [Cell(c.form, c.axes, c.sweeps, c.expected, c.ids) for c in cells], []
+    file, found = claims.path(directory), []
+    for claim in claims.read(study["name"], directory=directory):
+        for test in claim["tests"]:
+            if test["relation"] == "range_within":
+                found.append(_of_range(claim, test, ranges, file))
+            elif test["relation"] == "best_within":
+                chosen = claims.select(cells, test["form"], test["a"], file, f"{test['key']}.a")
+                found.append(_of_best(claim, test, chosen, cells))
+            else:
+                chosen = claims.select(cells, test["form"], test["a"], file, f"{test['key']}.a")
+                other = None
+                if "b" in test:
+                    other = claims.select_one(cells, test["form"], test["b"], file, f"{test['key']}.b")
+                found.append(_deciding([_of_cells(claim, test, cell, other, cells) for cell in chosen]))
+    return found
+
+
+# --- what is measured ----------------------------------------------------------------------------------
+
+
+def _lowest(run: Mapping[str, Any], column: str) -> float:
+    epochs = run["epochs"]
+    return float(epochs[column][np.nanargmin(epochs["test_loss"])])
+
+
+def _growth(run: Mapping[str, Any]) -> float:
+    """Geometric mean of the factors between one epoch's LR and the next's."""
+    lr = run["epochs"]["lr"]
+    return float((lr[-1] / lr[0]) ** (1 / (len(lr) - 1))) if len(lr) > 1 else math.nan
+
+
+def _seconds(run: Mapping[str, Any]) -> float:
+    return float(np.mean([entry["train_s"] for entry in run["machine"]["epochs"]]))
+
+
+OWN: dict[str, Callable[[Mapping[str, Any]], float]] = {
+    "test_loss_change": lambda run: float(run["epochs"]["test_loss"][-1] - run["epochs"]["test_loss"][0]),
+    "lr_at_lowest_test_loss": lambda run: _lowest(run, "lr"),
+    "lr_growth_per_epoch": _growth,
+    "seconds_per_epoch": _seconds,
+}
+
+
+def _values(cells: Sequence[Cell], cell: Cell, metric: str) -> dict[int, float]:
+    """A metric of the claims' schema by seed, over the cell's completed runs."""
+    if metric not in OWN:
+        return metric_values(cells, cell, metric)
+    values = {seed: OWN[metric](run) for seed, run in cell.completed().items()}
+    return {seed: value for seed, value in values.items() if not math.isnan(value)}
+
+
+def kind(test: Mapping[str, Any]) -> str:
+    """What a test's values are: accuracy, loss, lr, factor or seconds."""
+    metric = test.get("metric", "lr")
+    for word in ("seconds", "growth", "lr", "loss"):
+        if word in metric.split("_"):
+            return {"growth": "factor"}.get(word, word)
+    return "accuracy"
+
+
+def tolerance(test: Mapping[str, Any]) -> float:
+    """The least half-width of an interval: the sampling error of a test set, none for what has none."""
+    if test["relation"] == "ratio":
+        return 0.0
+    return {"accuracy": SINGLE_RUN_TOLERANCE, "loss": LOSS_TOLERANCE}.get(kind(test), 0.0)
+
+
+# --- verdicts ------------------------------------------------------------------------------------------
+
+
+def decide(value: Interval, low: float | None, high: float | None, widen: float = 0.0) -> str:
+    """Whether a value lies within a span: undecided where its interval, at least ±`widen`, reaches across an end."""
+    if value.mean is None:
+        return NOT_RUN
+    below, above = (
+        (value.mean - widen, value.mean + widen)
+        if value.low is None
+        else (min(value.low, value.mean - widen), max(value.high, value.mean + widen))
+    )
+    low, high = -math.inf if low is None else low, math.inf if high is None else high
+    if low <= below and above <= high:
+        return HOLDS
+    return FAILS if above < low or below > high else UNDECIDED
+
+
+def _deciding(found: Sequence[Finding]) -> Finding:
+    """Of the findings for several cells the one that decides: a claim about all fails with the first that fails."""
+    order = (FAILS, NOT_RUN, UNDECIDED, HOLDS)
+    first = min(found, key=lambda finding: order.index(finding.verdict))
+    if len(found) == 1:
+        return first
+    counts = {verdict: sum(finding.verdict == verdict for finding in found) for verdict in order}
+    told = ", ".join(f"{verdict} for {count}" for verdict, count in counts.items() if count)
+    runs = dict.fromkeys(run for finding in found for run in finding.runs)
+    note = "; ".join(filter(None, (f"the deciding one of {len(found)} cells ({told})", first.note)))
+    return replace(first, note=note, runs=tuple(runs))
+
+
+def _of_cells(
+    claim: Mapping[str, Any], test: Mapping[str, Any], cell: Cell, other: Cell | None, cells: Sequence[Cell]
+) -> Finding:
+    compared = [cell] if other is None else [cell, other]
+    values = _values(cells, cell, test["metric"])
+    others = {} if other is None else _values(cells, other, test["metric"])
+    low, high, difference = test["low"], test["high"], NOTHING
+    if other is not None:
+        difference = paired_difference(values, others)
+        if test["relation"] == "ratio":
+            seeds = sorted(set(values) & set(others))
+            difference = mean_interval([values[seed] / others[seed] for seed in seeds])
+        elif test["relation"] == "higher":
+            low = test["by"]
+        else:
+            high = -test["by"]
+    decided = mean_interval(list(values.values())) if other is None else difference
+    verdict, note = decide(decided, low, high, tolerance(test)), _note(compared)
+    if any(cell.diverged() for cell in compared):
+        verdict = _diverged(test, cell, other)
+    return Finding(
+        claim,
+        test,
+        name(cell),
+        "" if other is None else name(other),
+        mean_interval(list(values.values())),
+        mean_interval(list(others.values())),
+        difference,
+        verdict,
+        note,
+        _ids(compared),
+    )
+
+
+def _diverged(test: Mapping[str, Any], cell: Cell, other: Cell | None) -> str:
+    """The verdict where runs diverged: a cell that diverged in every run is behind one that completed every run."""
+    whole = [set(c.completed()) == set(c.expected) for c in (cell, other) if c is not None]
+    lost = [set(c.diverged()) == set(c.expected) for c in (cell, other) if c is not None]
+    if test["relation"] not in ("higher", "lower") or sorted(zip(whole, lost, strict=True)) != [
+        (False, True),
+        (True, False),
+    ]:
+        return UNDECIDED
+    # More is better of accuracies, less of losses; other metrics have no better end.
+    if {"higher": "accuracy", "lower": "loss"}[test["relation"]] != kind(test):
+        return UNDECIDED
+    return FAILS if lost[0] else HOLDS
+
+
+def _of_best(
+    claim: Mapping[str, Any], test: Mapping[str, Any], chosen: Sequence[Cell], cells: Sequence[Cell]
+) -> Finding:
+    low, high = (
+        -math.inf if test["low"] is None else test["low"],
+        math.inf if test["high"] is None else test["high"],
+    )
+    sign = -1 if kind(test) == "loss" else 1
+    groups: dict[bool, list[Cell]] = {True: [], False: []}
+    for cell in chosen:
+        rate = cell.learning_rate()
+        if rate is not None and _values(cells, cell, test["metric"]):
+            groups[low <= rate <= high].append(cell)
+    tops = {
+        inside: max(
+            members, key=lambda c: sign * mean_interval(list(_values(cells, c, test["metric"]).values())).mean
+        )
+        for inside, members in groups.items()
+        if members
+    }
+    missing = sum(bool(cell.missing()) for cell in chosen)
+    note = f"{missing} of {len(chosen)} cells are not complete" if missing else ""
+    if len(tops) < 2:
+        tried = "within" if False not in tops else "outside"
+        reason = f"no run with a learning rate {'outside' if tried == 'within' else 'within'} that span"
+        verdict = NOT_RUN if missing or not tops else UNDECIDED
+        return Finding(
+            claim, test, "", "", NOTHING, NOTHING, NOTHING, verdict, note or reason, _ids(tops.values())
+        )
+    inside, outside = (_values(cells, tops[key], test["metric"]) for key in (True, False))
+    difference = paired_difference(inside, outside)
+    verdict = decide(difference, *((0.0, None) if sign > 0 else (None, 0.0)), tolerance(test))
+    return Finding(
+        claim,
+        test,
+        name(tops[True]),
+        name(tops[False]),
+        mean_interval(list(inside.values())),
+        mean_interval(list(outside.values())),
+        difference,
+        NOT_RUN if missing else verdict,
+        note,
+        _ids(tops.values()),
+    )
+
+
+def _of_range(
+    claim: Mapping[str, Any], test: Mapping[str, Any], ranges: Sequence[Mapping[str, Any]], file: Path
+) -> Finding:
+    blank = Finding(claim, test, range_name(test), "", NOTHING, NOTHING, NOTHING, NOT_RUN, "", ())
+    if not ranges:
+        return blank
+    known = {entry["range_test"]: entry for entry in ranges}
+    entry = known.get(test["range_test"])
+    if entry is None:
+        key = f"{test['key']}.range_test"
+        raise InputError("no such range test", file=file, key=key, value=test["range_test"], allowed=known)
+    answers = {key: entry[key] for key in ("lr_min", "suggested_lr", "lr_max")} | entry["rules"]
+    if test["answer"] not in answers:
+        key = f"{test['key']}.answer"
+        raise InputError("no such answer", file=file, key=key, value=test["answer"], allowed=answers)
+    answer, rests = answers[test["answer"]], (f"lr_range/{entry['range_test']}",)
+    if not answer or answer["value"] is None:
+        return replace(blank, verdict=UNDECIDED, note=f"no answer: {entry['status']}", runs=rests)
+    ours = Interval(len(entry["seeds"]), answer["value"], answer["low"], answer["high"])
+    return replace(blank, ours=ours, verdict=decide(ours, test["low"], test["high"]), runs=rests)
+
+
+# --- what is written -----------------------------------------------------------------------------------
+
+
+def name(cell: Cell) -> str:
+    """A cell in words: optimizer, schedule, batch size, LR as written."""
+    axes = cell.axes
+    return f"{axes['optimizer']} {axes['schedule']}, batch {axes['batch_size']}, LR {axes['lr']}"
+
+
+def range_name(test: Mapping[str, Any]) -> str:
+    """An LR range test's answer in words."""
+    return f"{test['answer']} of range test {test['range_test']}"
+
+
+def _ids(cells: Sequence[Cell]) -> tuple[str, ...]:
+    return tuple(cell.ids[seed] for cell in cells for seed in cell.expected if seed in cell.runs)
+
+
+def _note(cells: Sequence[Cell]) -> str:
+    parts = [
+        f"{name(cell)}: {cell.status()}"
+        for cell in cells
+        if cell.diverged() or (cell.runs and cell.missing())
+    ]
+    return "; ".join(parts)
