@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,19 @@ PREFIXES = {"as-published": "published", "put-right": "right"}
 MERGED = ("dataset", "model")
 
 
+# Where a run setting's value stands in the file, as a dotted key.
+Place = Callable[[str], str]
+
+
+def _placed(*written: tuple[str, Mapping[str, Any]]) -> Place:
+    """The first of these that has the setting, for messages; else the study's own `run`."""
+
+    def place(name: str) -> str:
+        return next((f"{key}.{name}" for key, mapping in written if name in mapping), f"run.{name}")
+
+    return place
+
+
 class Expansion:
     """Fills a study's tables, checking as it goes."""
 
@@ -74,12 +87,12 @@ class Expansion:
             for run in self._sweep(name, sweep):
                 self._add(run, name)
 
-    def _settings(self, settings: dict[str, Any], key: str) -> dict[str, Any]:
+    def _settings(self, settings: dict[str, Any], place: Place) -> dict[str, Any]:
         """Run settings with their parts checked; the same part is checked once."""
         for part, check in (("dataset", self.parts.dataset), ("model", self.parts.model)):
             mark = f"{part}{digest(settings[part])}"
             if mark not in self._checked_parts:
-                self._checked_parts[mark] = check(settings[part], key if part in key else part)
+                self._checked_parts[mark] = check(settings[part], part)
             settings[part] = self._checked_parts[mark]
         divisor = self.trial.get("batch_divisor", 1)
         if divisor > 1:
@@ -97,7 +110,7 @@ class Expansion:
             if not self.trial:
                 raise self.wrong(
                     "batch larger than the training set",
-                    f"{key}.batch_size",
+                    place("batch_size"),
                     batch,
                     f"1 to {size} (training samples)",
                 )
@@ -105,7 +118,7 @@ class Expansion:
             micro = settings["micro_batch"] = None if micro is None else min(micro, size)
         if micro is not None and batch % micro:
             raise self.wrong(
-                "does not divide the batch size", f"{key}.micro_batch", micro, f"a divisor of {batch}"
+                "does not divide the batch size", place("micro_batch"), micro, f"a divisor of {batch}"
             )
         return settings
 
@@ -152,7 +165,8 @@ class Expansion:
         settings = _merge(self.base, test.get("set", {}))
         if "batch_size" in test:
             settings["batch_size"] = test["batch_size"]
-        settings = self._settings(settings, key)
+        place = _placed((key, test), (f"{key}.set", test.get("set", {})))
+        settings = self._settings(settings, place)
         for unused in (
             "lr",
             "epochs",
@@ -227,7 +241,10 @@ class Expansion:
                 given = dict(cell)
                 for axis, value in zip(axes, values, strict=True):
                     given = _merge(given, _nested(axis, value))
-                yield from self._cell(_merge(base, given), [*cell, *axes], form, prefix, seeds, key)
+                place = _placed(
+                    (f"{key}.grid", grid), (f"{key}.cells", cell), (f"{key}.set", sweep.get("set", {}))
+                )
+                yield from self._cell(_merge(base, given), [*cell, *axes], form, prefix, seeds, place)
 
     def _axis(self, axis: str, values: list, key: str) -> None:
         top, _, sub = axis.partition(".")
@@ -239,7 +256,7 @@ class Expansion:
             probe = {"run": _nested(axis, value)}
             validation.check_part(probe["run"], "study", "run", self.parts.path, f"{key}.grid.{axis}")
         if len({digest(value) for value in values}) != len(values):
-            raise self.wrong("a value stands twice", f"{key}.grid.{axis}", values)
+            raise self.wrong("a value stands twice", f"{key}.grid.{axis}", values, "each value once")
 
     def _cell(
         self,
@@ -248,20 +265,20 @@ class Expansion:
         form: str | None,
         prefix: str | None,
         seeds: list[int],
-        key: str,
+        place: Place,
     ) -> Iterator[Run]:
         labels = {axis: settings.get(axis) for axis in ("optimizer", "schedule", "batch_size", "lr")}
         for kind in ("optimizer", "schedule"):
             known = self.content[f"{kind}s"]
             if settings.get(kind) is None:
-                raise self.wrong(f"no {kind} is named", f"{key}.grid.{kind}", None, list(known))
+                raise self.wrong(f"no {kind} is named", place(kind), None, list(known))
             if settings[kind] not in known:
-                raise self.wrong(f"unknown {kind}", f"{key}.grid.{kind}", settings[kind], list(known))
+                raise self.wrong(f"unknown {kind}", place(kind), settings[kind], list(known))
         full_epochs = settings["epochs"]
-        settings = self._settings(settings, key)
+        settings = self._settings(settings, place)
         optimizer, schedule = settings["optimizer"], settings["schedule"]
         spec = self._shrunk(self.schedules[schedule], full_epochs, settings["epochs"])
-        names_used = self._check_lr(settings, spec, key, schedule)
+        names_used = self._check_lr(settings, spec, place, schedule)
         range_test = settings.pop("range_test", None)
         if names_used & set(expressions.RANGE_NAMES):
             if range_test is None:
@@ -272,13 +289,13 @@ class Expansion:
                     found = "no range test" if not candidates else "more than one range test"
                     raise self.wrong(
                         f"lr {settings['lr']!r} of {optimizer} refers to an LR range, but it has {found}",
-                        f"{key}.set.range_test",
+                        place("range_test"),
                         allowed=list(self.study.range_tests) or "a range test of this optimizer",
                     )
                 range_test = candidates[0]
             if range_test not in self.study.range_tests:
                 raise self.wrong(
-                    "unknown range test", f"{key}.set.range_test", range_test, list(self.study.range_tests)
+                    "unknown range test", place("range_test"), range_test, list(self.study.range_tests)
                 )
         else:
             range_test = None
@@ -331,7 +348,7 @@ class Expansion:
         return spec
 
     def _check_lr(
-        self, settings: Mapping[str, Any], spec: Mapping[str, Any], key: str, schedule: str
+        self, settings: Mapping[str, Any], spec: Mapping[str, Any], place: Place, schedule: str
     ) -> set[str]:
         """Check the LR and the schedule as far as it goes before the range is known; the names they refer to."""
         mark = digest(
@@ -344,19 +361,12 @@ class Expansion:
             ]
         )
         known = [*expressions.RANGE_NAMES, *expressions.SCALE_NAMES]
-        try:
-            used = expressions.names_in(settings["lr"], known)
-        except InputError as error:
-            raise self.wrong(
-                error.message, f"{key}.lr", settings["lr"], str(error).partition("allowed: ")[2]
-            ) from None
+        used = self._names_in(settings["lr"], known, place("lr"))
         for name in resolution.EXPRESSIONS:
             if isinstance(spec.get(name), str):
-                used |= expressions.names_in(spec[name], [*known, "lr"]) - {"lr"}
+                used |= self._names_in(spec[name], [*known, "lr"], f"schedules.{schedule}.{name}") - {"lr"}
         if used & set(expressions.SCALE_NAMES) and settings["reference_batch_size"] is None:
-            raise self.wrong(
-                "is needed where k is used", f"{key}.set.reference_batch_size", None, "a batch size"
-            )
+            raise self.wrong("is needed where k is used", place("reference_batch_size"), None, "a batch size")
         if mark in self.checked:
             return used
         self.checked.add(mark)
@@ -388,6 +398,13 @@ class Expansion:
                 f"less than {settings['epochs']} epochs",
             )
         return used
+
+    def _names_in(self, text: str | float, known: list[str], key: str) -> set[str]:
+        """The names an LR expression of the study refers to."""
+        try:
+            return expressions.names_in(text, known)
+        except InputError as error:
+            raise self.wrong(error.message, key, text, str(error).partition("allowed: ")[2]) from None
 
     def _try_schedule(
         self, settings: Mapping[str, Any], spec: Mapping[str, Any], schedule: str, steps: int

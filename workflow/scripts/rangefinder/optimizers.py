@@ -96,7 +96,7 @@ def build(
         for group in groups:
             group["lr"] = _lr_tensor(lr, kind, named[0][1]) if capturable else float(lr)
         return kind(groups, **({"lr": group["lr"]} | arguments))
-    except (ValueError, TypeError, RuntimeError) as error:
+    except (ValueError, TypeError, RuntimeError, IndexError) as error:
         raise InputError(
             f"{name} refuses its arguments ({error})", key="optimizer", value=dict(spec)
         ) from error

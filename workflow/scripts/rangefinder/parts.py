@@ -39,6 +39,14 @@ class Parts:
         for argument in spec:
             if argument != "name" and argument not in names.OPTIMIZERS[name]:
                 raise self.wrong(f"{name} has no such argument", key, argument, names.OPTIMIZERS[name])
+        if (
+            name == "SGD"
+            and spec.get("nesterov")
+            and not (spec.get("momentum") and not spec.get("dampening"))
+        ):
+            raise self.wrong(
+                "needs momentum, and no dampening", f"{key}.nesterov", True, "a momentum above 0"
+            )
         return dict(spec)
 
     def schedule(self, spec: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -46,12 +46,16 @@ def load_config(given: Mapping[str, Any], file: str = "config/config.yaml") -> d
     return config
 
 
-def find(directory: Path | str) -> dict[str, Path]:
-    """The studies of a folder by name."""
+def find(directory: Path | str, file: str = "config/config.yaml") -> dict[str, Path]:
+    """The studies of a folder by name; `file` is where the folder is named, for messages."""
     directory = Path(directory)
     if not directory.is_dir():
         raise InputError(
-            "no such folder", key="studies_dir", value=str(directory), allowed="a folder of YAML files"
+            "no such folder",
+            file=file,
+            key="studies_dir",
+            value=str(directory),
+            allowed="a folder of YAML files",
         )
     files = {}
     for path in sorted(directory.glob("*.yaml")):
@@ -80,6 +84,18 @@ def load(path: Path | str, trial: Mapping[str, int] | None = None) -> Study:
     content = validation.read_yaml(path)
     validation.check(content, "study", path)
     content = validation.defaults("study") | content
+    if content["published"]:
+        _check_published(content["published"], path)
     study = Study(path.stem, str(path), content, dict(trial) if trial else None)
     Expansion(study, path).fill()
     return study
+
+
+def _check_published(name: str, path: Path) -> None:
+    """Published numbers stand beside the studies' folder; what is in them is checked where they are compared."""
+    known = sorted(file.stem for file in (path.parent.parent / "published").glob("*.csv"))
+    if name not in known:
+        allowed = known or "the name of a file in config/published"
+        raise InputError(
+            "no such file of published numbers", file=path, key="published", value=name, allowed=allowed
+        )

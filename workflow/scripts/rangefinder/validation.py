@@ -171,10 +171,11 @@ def _text(schema: Mapping[str, Any]) -> str:
         ("exclusiveMinimum", "above"),
         ("maximum", "at most"),
         ("exclusiveMaximum", "below"),
-        ("minItems", "with at least this many items:"),
     ):
         if rule in schema:
             limits.append(f"{words} {schema[rule]}")
+    if schema.get("minLength") or schema.get("minProperties") or schema.get("minItems"):
+        limits.append("that is not empty")
     if "pattern" in schema:
         limits.append(f"matching {schema['pattern']}")
     return " ".join([text, " and ".join(limits)]).strip()
