@@ -1,9 +1,10 @@
 """What the benchmarks share: interleaved rounds, medians with quartiles, ratios, one JSON record per machine.
 
 A benchmark names its cases. Each case is a function ``setup(options) -> work``, and ``work()`` does what counts in
-one round. All cases run in every round, one after another, so that a ratio compares neighbours in time: on a shared
-machine both sides then slow down together. Beside the wall time stands the processor time of the process and of
-those it has started and ended: on a busy machine, with one thread, it is the steadier of the two.
+one round. It may return what its parts took, and may be `Prepared` by something that does not count. All cases run
+in every round, one after another, so that a ratio compares neighbours in time: on a shared machine both sides then
+slow down together. Beside the wall time stands the processor time of the process and of those it has started and
+ended: on a busy machine, with one thread, it is the steadier of the two.
 """
 
 from __future__ import annotations
@@ -24,12 +25,23 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = ROOT / "docs" / "benchmarks"
 WARM_UP = 2  # rounds that do not count
-Case = Callable[[argparse.Namespace], Callable[[], object]]
+
+
+class Prepared(NamedTuple):
+    """Work that needs something done before each round, which does not count."""
+
+    before: Callable[[], object]
+    work: Callable[[], object]
+
+
+Work = Callable[[], object] | Prepared
+Case = Callable[[argparse.Namespace], Work]
 
 
 class Sample(NamedTuple):
@@ -37,16 +49,26 @@ class Sample(NamedTuple):
 
     wall: float
     cpu: float
+    parts: Mapping[str, Sequence[float]] = MappingProxyType(
+        {}
+    )  # (wall, processor) seconds of what it told of
 
 
-def timed(work: Callable[[], object], device: str) -> Sample:
+CLOCKS = ("wall", "cpu")
+
+
+def timed(work: Work, device: str) -> Sample:
     """One call of `work`, with all that it has left to the device."""
+    if isinstance(work, Prepared):
+        work.before()
+        work = work.work
     wait = _waiting(device)
     wait()
     wall, cpu = time.perf_counter(), _cpu_seconds()
-    work()
+    parts = work()
     wait()
-    return Sample(time.perf_counter() - wall, _cpu_seconds() - cpu)
+    sample = time.perf_counter() - wall, _cpu_seconds() - cpu
+    return Sample(*sample, parts) if isinstance(parts, dict) else Sample(*sample)
 
 
 def _waiting(device: str) -> Callable[[], object]:
@@ -146,7 +168,7 @@ def serve(case: Case, options: argparse.Namespace) -> None:
     os.dup2(2, 1)  # what the case prints must not be taken for an answer
     work = case(options)
     for _ in sys.stdin:
-        print(*timed(work, options.device), file=answers, flush=True)
+        print(*timed(work, options.device)[:2], file=answers, flush=True)
 
 
 def parser(description: str, *, rounds: int) -> argparse.ArgumentParser:
@@ -199,15 +221,21 @@ def main(
         "load": [round(before, 1), round(os.getloadavg()[0], 1)],
         "versions": {"python": platform.python_version(), **{p: version(p) for p in ("torch", *packages)}},
         "cases_ms": {
-            case: {
-                clock: spread([1e3 * getattr(s, clock) / units for s in found]) for clock in Sample._fields
-            }
+            case: {clock: spread([1e3 * getattr(s, clock) / units for s in found]) for clock in CLOCKS}
             for case, found in times.items()
+        },
+        "parts_ms": {
+            part: {
+                clock: spread([1e3 * sample.parts[part][number] for sample in found])
+                for number, clock in enumerate(CLOCKS)
+            }
+            for found in times.values()
+            for part in found[0].parts
         },
         "ratios": [
             {
                 "name": ratio.name,
-                **{clock: spread(_quotients(times, ratio, clock)) for clock in Sample._fields},
+                **{clock: spread(_quotients(times, ratio, clock)) for clock in CLOCKS},
                 "most": ratio.most,
                 "least": ratio.least,
             }
@@ -227,10 +255,15 @@ def _quotients(times: Mapping[str, list[Sample]], ratio: Ratio, clock: str) -> l
 def show(entry: Mapping) -> None:
     """Print a benchmark's figures: wall time, then processor time."""
     print(f"{entry['title']} ({', '.join(f'{k} {v}' for k, v in entry['settings'].items())})")
-    for case, ms in entry["cases_ms"].items():
+    for case, ms in rows(entry).items():
         print(f"  {case:44s} {_text(ms['wall'])}  {_text(ms['cpu'])}  ms/{entry['unit']}")
     for ratio in entry["ratios"]:
         print(f"  {ratio['name']:44s} {_text(ratio['wall'])}  {_text(ratio['cpu'])}  {target(ratio)}")
+
+
+def rows(entry: Mapping) -> dict[str, Mapping]:
+    """The times of a benchmark's cases, and of what they told of their parts."""
+    return entry["cases_ms"] | {f"· {part}": found for part, found in entry["parts_ms"].items()}
 
 
 def _text(found: Mapping[str, float]) -> str:

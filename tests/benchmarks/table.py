@@ -36,13 +36,13 @@ def tables(record: Mapping) -> Iterator[str]:
             yield "| ratio | wall time | processor time | wanted |"
             yield "| --- | --- | --- | --- |"
             for ratio in entry["ratios"]:
-                figures = " | ".join(text(ratio[clock]) for clock in harness.Sample._fields)
+                figures = " | ".join(text(ratio[clock]) for clock in harness.CLOCKS)
                 yield f"| {ratio['name']} | {figures} | {harness.target(ratio)} |"
             yield ""
         yield f"| case | wall time, ms per {entry['unit']} | processor time |"
         yield "| --- | --- | --- |"
-        for case, found in entry["cases_ms"].items():
-            yield f"| {case} | {' | '.join(text(found[clock]) for clock in harness.Sample._fields)} |"
+        for case, found in harness.rows(entry).items():
+            yield f"| {case} | {' | '.join(text(found[clock]) for clock in harness.CLOCKS)} |"
         yield ""
 
 
