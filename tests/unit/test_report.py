@@ -36,6 +36,7 @@ def record(schedule, batch, seed, accuracy, *, diverged=None, seconds=1.0):
             "status": "diverged" if diverged else "completed",
             "divergence": divergence if diverged else None,
             "results": result,
+            "parameters": {"optimizer": {"name": "SGD"}},
             "lr": {"value": 0.1},
             "samples": {"train": 1000, "validation": 100, "test": 100},
             "provenance": {"engine_digest": "e" * 64, "data_digest": "d" * 64, "version": "1"},
@@ -123,11 +124,19 @@ def test_a_diverged_run_is_counted_and_never_averaged_in(example):
 def test_times_are_of_training_alone(example):
     frame = tables.time(cells.group(*example)).set_index(["schedule", "batch_size"])
     assert frame.loc[("none", 64), "to_train_s"] == pytest.approx(3.0)
-    assert frame.loc[("none", 64), "to_best_s"] == pytest.approx(2.0)
+    assert frame.loc[("none", 64), "to_best_validation_s"] == pytest.approx(2.0)
     assert frame.loc[("none", 128), "images_per_s"] == pytest.approx(1000 / 2)
     # The baseline is the best mean at batch 64 (0.945) less a point: 0.89 never gets there.
     assert frame.loc[("none", 128), "to_baseline_s"] == "not reached"
-    assert frame.loc[("step", 64), "to_baseline_s"] == pytest.approx(2.0)
+    assert (
+        frame.loc[("none", 64), "to_baseline_s"] == "not reached"
+        and frame.loc[("none", 64), "reached"] == "0/3"
+    )
+    # Two of three get there in their second epoch; the third diverged.
+    assert (
+        frame.loc[("step", 64), "to_baseline_s"] == "not reached"
+        and frame.loc[("step", 64), "reached"] == "2/3"
+    )
 
 
 def test_differences_are_paired_by_seed(example):

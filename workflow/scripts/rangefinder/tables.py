@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from .cells import Cell, varying
+from .published import metric_values
 from .statistics import Interval, is_real, mean_interval, paired_difference
 
 METRICS = {
@@ -17,6 +18,7 @@ METRICS = {
     "test_accuracy_at_best_validation": "on the test set, at the epoch that is best on the validation split",
     "best_test_accuracy": "as the highest on the test set over all epochs (chosen on the test set, which overstates)",
 }
+CLOSEST = "closest_to_baseline"
 
 
 def _axes(cell: Cell, axes: Sequence[str]) -> dict[str, Any]:
@@ -46,8 +48,8 @@ def accuracy(cells: Sequence[Cell], confidence: float = 0.95) -> pd.DataFrame:
             "missing": len(cell.missing()),
             "status": cell.status(),
         }
-        for metric in (*METRICS, "final_test_loss"):
-            _spread(row, metric, mean_interval(list(cell.values(metric).values()), confidence))
+        for metric in (*METRICS, CLOSEST, "final_test_loss"):
+            _spread(row, metric, mean_interval(list(metric_values(cells, cell, metric).values()), confidence))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -84,8 +86,10 @@ def baseline(cells: Sequence[Cell], form: str | None) -> float | None:
 def time(cells: Sequence[Cell]) -> pd.DataFrame:
     """One row per cell: means over completed runs, in seconds of training alone.
 
-    ``to_best_s`` is up to the best epoch on validation (on the test set where there is no validation split);
-    ``to_baseline_s`` up to the first epoch at the form's `baseline`, "not reached" if any run misses it.
+    ``to_best_validation_s`` and ``to_best_test_s`` are up to the epoch that is best on that split; ``to_baseline_s`` up
+    to the first epoch whose test accuracy is at the form's ``baseline``, "not reached" if any run misses it, and
+    ``reached`` says how many did. A time that does not exist is a word that says why: "not run", "diverged", "no
+    validation split".
     """
     axes, rows = varying(cells), []
     targets = {form: baseline(cells, form) for form in {cell.form for cell in cells}}
@@ -95,22 +99,21 @@ def time(cells: Sequence[Cell]) -> pd.DataFrame:
             "completed": len(runs),
             "device": ", ".join(sorted({r["machine"]["device"] for r in runs})),
         }
+        none = "diverged" if cell.runs else "not run"
         totals = [train_seconds(run) for run in runs]
-        row["to_train_s"] = mean_interval(totals).mean
-        bests = []
-        for run in runs:
-            results = run["run"]["results"]
-            epoch = results["best_validation_epoch"] or results["best_test_epoch"]
-            if epoch is not None:
-                bests.append(train_seconds(run, epoch))
-        row["to_best_s"] = mean_interval(bests).mean
-        hits = [reached(run, "test_accuracy", target) for run in runs] if target is not None else []
-        if hits and all(hit is not None for hit in hits):
-            row["to_baseline_s"] = mean_interval(
-                [train_seconds(r, h) for r, h in zip(runs, hits, strict=True)]
-            ).mean
-        else:
-            row["to_baseline_s"] = "not reached" if runs else None
+        row["to_train_s"] = mean_interval(totals).mean if runs else none
+        for split, otherwise in (("validation", "no validation split"), ("test", "not evaluated")):
+            bests = [run["run"]["results"][f"best_{split}_epoch"] for run in runs]
+            times = [
+                train_seconds(run, epoch) for run, epoch in zip(runs, bests, strict=True) if epoch is not None
+            ]
+            row[f"to_best_{split}_s"] = mean_interval(times).mean if times else otherwise if runs else none
+        hits = [] if target is None else [reached(run, "test_accuracy", target) for run in runs]
+        found = [train_seconds(run, hit) for run, hit in zip(runs, hits, strict=False) if hit is not None]
+        whole = bool(found) and len(found) == len(cell.runs)
+        row["baseline"] = target
+        row["to_baseline_s"] = mean_interval(found).mean if whole else "not reached" if cell.runs else none
+        row["reached"] = f"{len(found)}/{len(cell.runs)}"
         epochs = [len(run["machine"]["epochs"]) for run in runs]
         images = [run["run"]["samples"]["train"] for run in runs]
         each = [total / count for total, count in zip(totals, epochs, strict=True) if count]
@@ -266,4 +269,11 @@ def runs(study: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> pd.D
 
 def csv(frame: pd.DataFrame) -> str:
     """A table as CSV text: ten digits, empty where there is no number."""
+    # The format of floats reaches no column that also holds words.
+    mixed = frame.select_dtypes("object").columns
+    frame = frame.assign(**{name: frame[name].map(_ten_digits) for name in mixed})
     return frame.to_csv(index=False, lineterminator="\n", float_format="%.10g")
+
+
+def _ten_digits(value: Any) -> Any:
+    return f"{value:.10g}" if isinstance(value, float) and not math.isnan(value) else value
