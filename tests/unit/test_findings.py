@@ -372,7 +372,7 @@ def test_the_section_says_verdict_source_and_records(tmp_path, page):
     answers = shown_findings.shown([findings.replace(finding, claim=nasty)])
     environment = report._environment(ROOT / "report", html=page.endswith("html.j2"))
     text = environment.get_template(page).render(
-        findings=answers, csv={"findings": "a"}, study={"folder": "s"}
+        findings=answers, csv={"findings": "a"}, study={"folder": "s", "trial": None}
     )
     assert "undecided" in text and "Page 1" in text and "runs/lars-none-64-0.1-seed2/run.json" in text
     assert "<b>A" not in text.replace("\\<b", "")

@@ -270,7 +270,7 @@ def runs(study: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> pd.D
 def csv(frame: pd.DataFrame) -> str:
     """A table as CSV text: ten digits, empty where there is no number."""
     # The format of floats reaches no column that also holds words.
-    mixed = frame.select_dtypes("object").columns
+    mixed = [name for name in frame if frame[name].dtype == object]
     frame = frame.assign(**{name: frame[name].map(_ten_digits) for name in mixed})
     return frame.to_csv(index=False, lineterminator="\n", float_format="%.10g")
 
