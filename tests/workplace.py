@@ -63,7 +63,7 @@ class Workplace:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=1800,
             check=False,
         )
         output = done.stdout + done.stderr
