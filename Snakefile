@@ -15,6 +15,7 @@ include: "rules/lr_range.smk"
 include: "rules/train.smk"
 include: "rules/aggregate.smk"
 include: "rules/report.smk"
+include: "rules/plan.smk"
 
 
 rule all:
@@ -23,7 +24,13 @@ rule all:
         [report_files(name) for name in config["studies"]],
 
 
-# Every study is a target by its name: `snakemake --cores all lenet5-mnist`.
+# What that will cost, before it is run.
+rule plan:
+    input:
+        [plan_file(name) for name in config["studies"]],
+
+
+# Every study is a target by its name, and so is its plan: `snakemake --cores all lenet5-mnist-plan`.
 for name in STUDY_FILES:
 
     rule:
@@ -31,3 +38,9 @@ for name in STUDY_FILES:
             name
         input:
             partial(study_reports, name),
+
+    rule:
+        name:
+            f"{name}-plan"
+        input:
+            partial(study_plan, name),

@@ -242,4 +242,5 @@ localrules:
     resolve_study,
     aggregate,
     draw_figures,
+    write_plan,
     write_report,

@@ -28,6 +28,7 @@ SHOWING = {
     "findings",
     "formats",
     "panels",
+    "plan",
     "progress",
     "published",
     "published_curves",
@@ -43,6 +44,7 @@ SHOWING = {
     "status",
     "summary",
     "tables",
+    "timing",
     "verdicts",
 }
 

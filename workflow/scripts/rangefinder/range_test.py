@@ -61,6 +61,24 @@ def learning_rates(
     return start_lr * 10.0 ** (exponent * decades)
 
 
+def steps_per_epoch(parameters: Mapping[str, Any], arrays: data.Arrays) -> int:
+    """Steps of an epoch with these parameters on these data."""
+    samples = len(data.split(arrays, parameters["dataset"]).train)
+    drop_last = bool(parameters.get("drop_last"))
+    return data.steps_per_epoch(samples, parameters["batch_size"], drop_last=drop_last)
+
+
+def rates(parameters: Mapping[str, Any], per_epoch: int) -> np.ndarray:
+    """`learning_rates` of a study's range test with so many steps per epoch."""
+    epochs = parameters.get("epochs")
+    return learning_rates(
+        parameters["start_lr"],
+        parameters["end_lr"],
+        steps_per_decade=parameters.get("steps_per_decade"),
+        steps=epochs * per_epoch if epochs else None,
+    )
+
+
 @contextmanager
 def untouched(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """Restore model, optimizer and random number generators at the end of the block."""
@@ -192,20 +210,8 @@ def run(
     with clocks.running("data"):
         arrays = data.load(data_folder)
     with clocks.running("startup"):
-        steps, epochs = None, parameters.get("epochs")
-        per_epoch = data.steps_per_epoch(
-            len(data.split(arrays, parameters["dataset"]).train),
-            parameters["batch_size"],
-            drop_last=bool(parameters.get("drop_last")),
-        )
-        if epochs:
-            steps = epochs * per_epoch
-        lrs = learning_rates(
-            parameters["start_lr"],
-            parameters["end_lr"],
-            steps_per_decade=parameters.get("steps_per_decade"),
-            steps=steps,
-        )
+        per_epoch = steps_per_epoch(parameters, arrays)
+        lrs = rates(parameters, per_epoch)
         parts = experiment.build(
             parameters, arrays, device=device, lr=float(lrs[0]), epochs=math.ceil(len(lrs) / per_epoch)
         )

@@ -1,0 +1,171 @@
+"""The plan's arithmetic on made-up times, in closed form; and that timing is of the real thing and leaves nothing."""
+
+import pytest
+import torch
+from rangefinder import data, models, plan, records, runs, study, timing
+from test_records import MACHINE, example_run
+
+STUDY = """
+title: A small study
+dataset: {name: digits, validation: 200, train_samples: 300, test_samples: 100}
+model: {name: LeNetSmall}
+run: {batch_size: 50, epochs: 7, lr: suggested, eval_every: 2}
+seeds: [0, 1]
+optimizers: {sgd: {name: SGD, momentum: 0.9}}
+schedules: {none: {name: none}, onecycle: {name: OneCycleLR}}
+range_tests:
+  sgd: {optimizer: sgd, start_lr: 1e-3, end_lr: 10, steps_per_decade: 20, validation_every: 10, confirm: {epochs: 2}}
+sweeps:
+  schedules: {grid: {optimizer: [sgd], schedule: [none, onecycle], lr: [0.1, suggested], batch_size: [50, 100]}}
+"""
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(STUDY)
+    return study.load(path)
+
+
+def both(seconds):
+    return {"wall": seconds, "cpu": 2 * seconds}
+
+
+def made_up(small):
+    """Batch 50: 6 steps an epoch of 0.1 s; batch 100: 3 steps of 0.5 s. Powers of ten tell the parts apart."""
+    entries = {}
+    for key, subject in plan.subjects(small).items():
+        large = subject["batch_size"] == 100
+        entries[key] = {
+            "steps_per_epoch": 3 if large else 6,
+            "step_s": both(0.5 if large else 0.1),
+            "validation_s": both(100.0),
+            "test_s": both(1000.0),
+            "data_s": both(1e5),
+            "build_s": both(1e6),
+            "warm_up_s": both(1e7),
+            "state_bytes": 4000,
+        }
+    return {
+        "device": "cpu",
+        "start_s": both(1e8),
+        "once_s": both(1e4),
+        "subjects": entries,
+        "sweeps": {"sgd": 81},
+    }
+
+
+def test_lrs_schedules_and_seeds_share_one_timing_and_batch_sizes_do_not(small):
+    assert sorted(entry["batch_size"] for entry in plan.subjects(small).values()) == [50, 100]
+    found = [(group.kind, group.parameters["batch_size"], len(group.names)) for group in plan.groups(small)]
+    assert found == [
+        ("range_test", 50, 2),
+        ("confirm_lr_range", 50, 2),
+        ("train", 50, 8),
+        ("train", 100, 8),
+    ]
+    assert sorted(name for group in plan.groups(small) for name in group.names) == sorted(
+        job["name"] for job in small.jobs()
+    )
+
+
+def test_times_add_up_to_what_paper_and_pencil_give(small):
+    rows = plan.rows(small, made_up(small), {}, set(), between_s=3e9)
+    sweep, confirmation, batch50, batch100 = rows
+    start = 3e9 + 1e8 + 1e7 + 1e6 + 1e5 + 1e4
+    assert [row["start_s"] for row in rows] == [pytest.approx(start)] * 4
+    # 81 steps, the validation loss at steps 0, 10, …, 80.
+    assert sweep["total_s"] == pytest.approx(2 * (start + 8.1 + 9 * 100), abs=1e-3)
+    # 7 epochs, evaluated after 2, 4, 6 and the last.
+    assert batch50["total_s"] == pytest.approx(8 * (start + 42 * 0.1 + 4 * 1100), abs=1e-3)
+    assert batch100["total_s"] == pytest.approx(8 * (start + 21 * 0.5 + 4 * 1100), abs=1e-3)
+    assert (batch50["steps"], batch50["steps_left"], batch50["epochs"]) == (336, 336, 7)
+    # Snakemake's own time is not the jobs' computing.
+    assert batch50["left_cpu_s"] == pytest.approx(2 * 8 * (start - 3e9 + 42 * 0.1 + 4 * 1100), abs=1e-3)
+    trainings = plan.groups(small)[1].trainings
+    assert trainings > 4
+    again = (trainings - 1) * 1.1e7
+    assert confirmation["total_s"] == pytest.approx(
+        2 * (start + again + trainings * (12 * 0.1 + 1100)), abs=1e-3
+    )
+    assert confirmation["steps"] == 2 * trainings * 12
+
+
+def test_what_is_done_is_not_left(small):
+    done = {("train", name) for name in plan.groups(small)[2].names[:3]}
+    row = plan.rows(small, made_up(small), {}, done, 0.0)[2]
+    assert (row["jobs"], row["done"], row["steps"], row["steps_left"]) == (8, 3, 336, 210)
+    assert row["left_s"] == pytest.approx(row["total_s"] * 5 / 8)
+
+
+def test_earlier_runs_tell_the_time_of_a_step_and_the_plan_says_so(small, tmp_path):
+    folder = tmp_path / "results"
+    names = plan.groups(small)[2].names
+    for name, seconds, device in ((names[0], 0.6, "cpu"), (names[1], 1.2, "cpu"), (names[2], 9.0, "a GPU")):
+        record = example_run() | {"run": name, "steps_per_epoch": 6}
+        record["files"] = dict.fromkeys(("epochs.csv", "steps.csv"), "a" * 64)
+        records.write_json(folder / f"runs/{name}/run.json", record)
+        epochs = [{"epoch": number, "train_s": seconds, "evaluate_s": 0.0} for number in (1, 2)]
+        records.write_json(
+            folder / f"runs/{name}/machine.json", MACHINE | {"device": device, "epochs": epochs}
+        )
+    known = plan.from_records(small, folder, names[:3], "cpu")
+    # Two runs of two epochs of six steps: 3.6 s for 24 steps.
+    assert list(known.values()) == [{"runs": 2, "step_s": pytest.approx(0.15)}]
+    rows = plan.rows(small, made_up(small), known, set(), 0.0)
+    assert [(row["timed"], row["step_s"]) for row in rows[2:]] == [
+        ("2 finished runs", pytest.approx(0.15)),
+        ("timed steps", 0.5),
+    ]
+
+
+def test_jobs_fill_the_places_and_the_longest_one_bounds_the_time():
+    def row(kind, jobs, seconds, done=0):
+        return {"kind": kind, "jobs": jobs, "done": done, "left_s": (jobs - done) * seconds}
+
+    rows = [row("range_test", 3, 10.0), row("train", 8, 100.0, done=2)]
+    # One at once: everything in a row, and 2 LR ranges and 3 more light jobs of 1 s.
+    assert plan.wall_seconds(rows, 1, 1.0, 2) == 30 + 600 + 5
+    assert plan.wall_seconds(rows, 2, 1.0, 2) == 15 + 300 + 4
+    assert plan.wall_seconds(rows, 100, 1.0, 2) == 10 + 100 + 4
+    assert plan.wall_seconds([row("train", 5, 9.0, done=5)], 4, 1.0, 0) == 3
+
+
+def test_the_page_names_device_duration_disk_and_source(small):
+    timed = made_up(small)
+    rows = plan.rows(small, timed, {}, set(), 0.5)
+    page = plan.text(small, rows, timed, places=[1, 4], light_s=1.0, between_s=0.5, ranges_left=1)
+    assert "# Plan of small: A small study" in page and "20 computing jobs, 0 of them done" in page
+    assert "with 1 at once, " in page and "with 4 at once." in page and "(device: cpu)" in page
+    assert "up to 32 kB of checkpoints" in page  # 2 files × 4 kB × 4 at once
+    assert page.count("timed steps") == 4 and "0.5 s between two jobs" in page
+    unknown = plan.text(small, rows, timed, places=[1], light_s=1.0, between_s=None, ranges_left=1)
+    assert "not a cluster's queue" in unknown
+    assert all(len(column) == 4 for column in plan.columns(rows).values())
+
+
+def test_real_steps_are_timed_and_nothing_is_left_of_them(small, tmp_path, monkeypatch):
+    torch.set_num_threads(1)
+    data.prepare({"name": "digits"}, tmp_path / "data/digits")
+    before = sorted(path for path in tmp_path.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(timing, "PASS_S", 0.02)
+    found = timing.measure(plan.subjects(small), plan.sweeps(small), set(), data_root="data")
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+    assert min(found["once_s"].values()) >= 0
+    assert found["device"] == "cpu" and found["sweeps"] == {"sgd": 81}
+    by_batch = {
+        subject["batch_size"]: found["subjects"][key] for key, subject in plan.subjects(small).items()
+    }
+    assert {batch: entry["steps_per_epoch"] for batch, entry in by_batch.items()} == {50: 6, 100: 3}
+    model, _ = models.seeded_build({"name": "LeNetSmall"}, (1, 8, 8), 10, initialisation="default", seed=0)
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    for entry in by_batch.values():
+        assert entry["state_bytes"] == 2 * 4 * weights  # weights and momentum
+        assert min(entry["step_s"].values()) > 0 and entry["test_s"]["wall"] > 0
+    known = set(found["subjects"])
+    again = timing.measure(plan.subjects(small), plan.sweeps(small), known, data_root="data")
+    entry = again | {"study": "small", "start_s": both(1.0), "known": {}, "parent": [1, 2], "finished": 1.0}
+    records.write_json(tmp_path / "timing.json", entry)
+    assert records.read_json(tmp_path / "timing.json", "timing")["sweeps"] == {"sgd": 81}
+    assert runs.digest(next(iter(plan.subjects(small).values()))) in again["subjects"]

@@ -1,0 +1,33 @@
+"""A plan before the run, and one after it."""
+
+import csv
+
+from workplace import Workplace
+
+
+def table(place):
+    with open(place.folder / "results/small/plan.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_plan_needs_no_lr_range_and_leaves_no_training_behind(tmp_path):
+    place = Workplace.make(tmp_path)
+    output = place.snakemake("small-plan")
+    page = (tmp_path / "results/small/plan.md").read_text()
+    assert "8 computing jobs, 0 of them done" in page and page in output
+    rows = [(row["kind"], row["jobs"], row["done"], row["steps"], row["timed"]) for row in table(place)]
+    # A range test of four decades, 20 steps each; two epochs of six steps.
+    assert rows == [
+        ("range_test", "2", "0", "162", "timed steps"),
+        ("train", "6", "0", "72", "timed steps"),
+    ]
+    made = {path.name for path in (tmp_path / "results/small").iterdir()}
+    assert made == {"logs", "plan.csv", "plan.md", "progress", "timing.json"}
+
+
+def test_after_the_run_its_records_tell_the_time_and_nothing_is_left(copy):
+    page = copy.snakemake("plan")
+    assert "8 computing jobs, 8 of them done" in page and "Nothing is left to compute." in page
+    assert {row["timed"] for row in table(copy)} == {"6 finished runs"}
+    assert {row["left_s"] for row in table(copy)} == {"0.0"}
+    assert copy.planned() == []
