@@ -84,7 +84,7 @@ def test_four_accuracies_of_one_run_each_under_its_own_name(form):
     assert texts["test accuracy at best validation (%)"] == "91.00"
     assert texts["best on test (%)"] == "99.00"
     assert texts["closest to baseline (%)"] == "91.00"
-    assert "“closest to baseline” is of the epoch" in shown["caption"]
+    assert "“closest to baseline” is that of the epoch" in shown["caption"]
 
 
 def test_closest_to_baseline_is_not_shown_where_no_write_up_is_reproduced():

@@ -26,7 +26,7 @@ COLUMNS = (*AXES, "metric", "value", "train_seconds", "source", "revision", "foo
 METRICS = {
     "final_test_accuracy": "after the last epoch, on the test set",
     "best_test_accuracy": "highest on the test set over all epochs",
-    "closest_to_baseline": "of the epoch whose accuracy on the test set is nearest to the best one of SGD",
+    "closest_to_baseline": "that of the epoch nearest to the best accuracy of SGD on the test set",
     "final_test_loss": "after the last epoch, on the test set",
     "lowest_test_loss": "lowest on the test set over all epochs",
 }
