@@ -37,7 +37,16 @@ rule aggregate:
         runs=run_files,
         published=published_files,
     output:
-        tables=[f"{RESULTS}/{{study}}/tables/{name}.csv" for name in TABLES],
+        tables=[
+            report(
+                f"{RESULTS}/{{study}}/tables/{name}.csv",
+                caption="../report/table.rst",
+                category="{study}",
+                subcategory="tables",
+                labels={"result": name.replace("_", " ")},
+            )
+            for name in TABLES
+        ],
     log:
         f"{RESULTS}/{{study}}/logs/aggregate.log",
     conda:

@@ -23,8 +23,10 @@ rule draw_figures:
         figures=report(
             directory(f"{RESULTS}/{{study}}/figures"),
             patterns=["{name}.svg"],
+            caption="../report/figure.rst",
             category="{study}",
-            labels={"figure": "{name}"},
+            subcategory="figures",
+            labels={"result": "{name}"},
         ),
     log:
         f"{RESULTS}/{{study}}/logs/draw_figures.log",
@@ -47,8 +49,9 @@ rule write_report:
     output:
         html=report(
             f"{RESULTS}/{{study}}/report.html",
+            caption="../report/page.rst",
             category="{study}",
-            labels={"figure": "report"},
+            labels={"result": "report"},
         ),
         markdown=f"{RESULTS}/{{study}}/report.md",
     log:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import zipfile
 
 import pytest
 from rangefinder import records, study
@@ -45,6 +46,23 @@ def test_every_stage_leaves_what_it_should(finished):
     assert "This is a trial" not in html
     assert not (folder / "checkpoints").exists()
     assert [path for path in folder.rglob(".*") if path.name != ".snakemake_timestamp"] == []
+
+
+def test_snakemakes_own_report_shows_page_tables_and_figures_with_captions(copy):
+    copy.snakemake("--report", "snakemake-report.zip")
+    with zipfile.ZipFile(copy.folder / "snakemake-report.zip") as archive:
+        names = archive.namelist()
+        text = archive.read(min((name for name in names if name.endswith("report.html")), key=len)).decode()
+    stems = {name.rsplit("/", 1)[-1] for name in names}
+    assert {"report.html", "accuracy.csv", "runs.csv", "accuracy.svg", "schedules.svg"} <= stems
+    for label in ("figures", "tables", "lr ranges", "range-sgd"):
+        assert f'"{label}"' in text, label
+    for caption in (
+        "drawn from its records alone",
+        "made from its records alone",
+        "in one file: the answers",
+    ):
+        assert caption in text
 
 
 def test_nothing_is_left_to_do(finished):
