@@ -41,6 +41,8 @@ DATASET_DEFAULTS: dict[str, Any] = {
 }
 # What the prepared files depend on; everything else about a data set is applied when it is loaded.
 PREPARED = ("name", "path", "arguments", "resize", "source_digest")
+# A step is a row of steps.csv, and an entry of arrays that are computed before the first one.
+MOST_STEPS = 10_000_000
 PREFIXES = {"as-published": "published", "put-right": "right"}
 MERGED = ("dataset", "model")
 
@@ -191,6 +193,14 @@ class Expansion:
             settings["steps_per_decade"] = min(per_decade, self.trial.get("steps_per_decade", per_decade))
         settings["validation_every"] = test.get("validation_every", 0)
         settings["stop_factor"] = test.get("stop_factor", 4.0)
+        length = "epochs" if "epochs" in test else "steps_per_decade"
+        if settings[length] > MOST_STEPS // 100:
+            raise self.wrong(
+                "longer than a sweep can be",
+                f"{key}.{length}",
+                settings[length],
+                f"at most {MOST_STEPS // 100}",
+            )
         seeds = tuple(self._seeds(test.get("seeds", self.content["seeds"])))
         return RangeTest(
             self.study.folder,
@@ -275,6 +285,11 @@ class Expansion:
             if settings[kind] not in known:
                 raise self.wrong(f"unknown {kind}", place(kind), settings[kind], list(known))
         full_epochs = settings["epochs"]
+        extra = {}  # as written, before a trial shrinks it
+        for axis in varied:
+            if axis not in labels:
+                top, _, sub = axis.partition(".")
+                extra[axis] = settings[top][sub] if sub else settings[top]
         settings = self._settings(settings, place)
         optimizer, schedule = settings["optimizer"], settings["schedule"]
         spec = self._shrunk(self.schedules[schedule], full_epochs, settings["epochs"])
@@ -299,11 +314,6 @@ class Expansion:
                 )
         else:
             range_test = None
-        extra = {}
-        for axis in varied:
-            if axis not in labels:
-                top, _, sub = axis.partition(".")
-                extra[axis] = settings[top][sub] if sub else settings[top]
         parts = [prefix] if prefix else []
         parts += [optimizer, schedule, f"bs{labels['batch_size']}"]
         if "lr" in varied:
@@ -372,6 +382,13 @@ class Expansion:
         self.checked.add(mark)
         size = training_size(settings["dataset"]) or 10 * settings["batch_size"]
         steps = -(-size // settings["batch_size"])
+        if settings["epochs"] * steps > MOST_STEPS:
+            raise self.wrong(
+                "more steps than a run can have",
+                place("epochs"),
+                settings["epochs"],
+                f"1 to {MOST_STEPS // steps} (epochs of {steps} steps)",
+            )
         if not schedules.runs_foreign_code(spec["name"]):  # those are run by `part_checks`, in a job
             self._try_schedule(settings, spec, schedule, steps)
         if self.trial:
