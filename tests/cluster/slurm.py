@@ -59,7 +59,8 @@ SelectTypeParameters=CR_Core_Memory
 GresTypes=gpu
 DefMemPerCPU=100
 SlurmdParameters=config_overrides
-ReturnToService=2
+# A node that was set down stays down until it is resumed.
+ReturnToService=1
 JobRequeue=1
 MinJobAge=300
 SchedulerType=sched/backfill
@@ -201,11 +202,13 @@ class Cluster:
         """Run one of Slurm's commands; its output.
 
         Raises:
-            subprocess.CalledProcessError: the command failed.
+            RuntimeError: the command failed.
         """
         done = subprocess.run(
-            arguments, env=self.environment, capture_output=True, text=True, timeout=60, check=True
+            arguments, env=self.environment, capture_output=True, text=True, timeout=60, check=False
         )
+        if done.returncode != 0:
+            raise RuntimeError(f"{' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
 
     def nodes(self) -> dict[str, str]:
@@ -214,7 +217,7 @@ class Cluster:
             return dict(
                 line.split() for line in self.command("sinfo", "-h", "-N", "-o", "%N %T").splitlines()
             )
-        except subprocess.CalledProcessError:
+        except RuntimeError:
             return {}
 
     def jobs(self, comment: str = "") -> list[tuple[str, str, str]]:

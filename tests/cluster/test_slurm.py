@@ -55,13 +55,13 @@ def ended(process: subprocess.Popen, code: int = 0) -> str:
 
 
 def devices_in_use(tasks) -> list[tuple[str, str, float, float]]:
-    """Node, device, start and end of every job step: the work itself runs in step 0."""
-    steps: dict[tuple, list] = {}
+    """Node, device, start and end of every job."""
+    jobs: dict[tuple, list] = {}
     for kind, at, job, step, node, device in tasks:
-        if step != "batch":
-            steps.setdefault((job, step, node, device), []).append((at, kind))
-    assert all([kind for _, kind in sorted(marks)] == ["start", "end"] for marks in steps.values())
-    return [(node, device, min(marks)[0], max(marks)[0]) for (_, _, node, device), marks in steps.items()]
+        if step == "batch":
+            jobs.setdefault((job, node, device), []).append((at, kind))
+    assert all([kind for _, kind in sorted(marks)] == ["start", "end"] for marks in jobs.values())
+    return [(node, device, min(marks)[0], max(marks)[0]) for (_, node, device), marks in jobs.items()]
 
 
 def test_each_job_has_a_device_of_its_own_and_leaves_the_records_of_a_local_run(
@@ -69,9 +69,10 @@ def test_each_job_has_a_device_of_its_own_and_leaves_the_records_of_a_local_run(
 ):
     local, place = (Workplace.make(tmp_path / name, BRIEF) for name in ("local", "cluster"))
     local.snakemake()
-    ended(on_cluster(place))
+    output = ended(on_cluster(place))
     assert place.records() == local.records()
 
+    assert "Submitted array job" in output  # the range tests, in one sbatch
     uses = devices_in_use(cluster.tasks())
     assert len(uses) == 4  # two seeds of the range test, two runs; all else stayed on this machine
     for index, (node, device, start, _) in enumerate(uses):
@@ -80,5 +81,5 @@ def test_each_job_has_a_device_of_its_own_and_leaves_the_records_of_a_local_run(
             assert not (same and other_start <= start < other_end), f"two jobs on {node}, device {device}"
     assert {node for node, *_ in uses} == {"n1", "n2"}
     logs = [log.read_text() for log in (place.folder / "results/small/logs").glob("*/*.log")]
-    leased = [device for text in logs for device in re.findall(r"leased (\S+)", text)]
+    leased = [device for text in logs for device in re.findall(r"INFO leased (\S+)", text)]
     assert sorted(leased) == sorted(f"index-{device}" for _, device, *_ in uses)
