@@ -44,7 +44,7 @@ test: $(VENV)/test.stamp ## set up and run the tests
 status: $(VENV)/run.stamp ## how far the studies are that were begun, from their results alone
 	@python workflow/scripts/status.py
 
-BENCHMARKS ?= step epoch range_test lars job
+BENCHMARKS ?= step epoch range_test lars job parts
 
 .PHONY: bench
 bench: $(VENV)/test.stamp ## measure speed on this machine; about an hour. BENCHMARKS="step epoch" measures those

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import data, models, optimizers
+from . import compilation, data, models, optimizers
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 
@@ -79,6 +79,23 @@ class Experiment:
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             output = model(x)
         return output.float()
+
+    def compile(self) -> None:
+        """Compile the model, by one forward and backward pass with every batch size of the run.
+
+        Gradients, and what a model keeps of its batches, are left changed: restore the state around it.
+        """
+        sizes = compilation.batch_sizes(
+            self.loader.samples,
+            self.loader.batch_size,
+            drop_last=bool(self.parameters.get("drop_last")),
+            micro_batch=self.parameters.get("micro_batch"),
+        )
+        layout = torch.channels_last if self.parameters.get("channels_last") else torch.contiguous_format
+        for size in sizes:
+            x = torch.zeros(size, *self.arrays.shape, device=self.device, dtype=self.dtype)
+            output = self.forward(self.step_model, x.to(memory_format=layout))
+            nn.functional.cross_entropy(output, torch.zeros_like(output[:, 0], dtype=torch.int64)).backward()
 
     def evaluation(self, split: str) -> EvaluationSet | None:
         """The samples of ``train``, ``validation`` or ``test``, not augmented; None if there are none."""
@@ -155,7 +172,7 @@ def build(
         arrays,
         splits,
         model,
-        torch.compile(model) if parameters.get("compile") else model,
+        compilation.compiled(model, device) if parameters.get("compile") else model,
         optimizers.build(parameters["optimizer"], list(model.named_parameters()), lr=lr),
         loader,
     )

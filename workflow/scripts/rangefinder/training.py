@@ -20,6 +20,7 @@ from . import (
     experiment,
     optimizers,
     provenance,
+    range_test,
     records,
     resolution,
     run_lock,
@@ -214,6 +215,10 @@ class Trainer:
             self.parts = experiment.build(
                 parameters, arrays, device=device, lr=parameters["lr"], epochs=self.epochs
             )
+        if parameters.get("compile"):
+            with clocks.running("compile"), range_test.untouched(self.parts.model, self.parts.optimizer):
+                self.parts.compile()
+        with clocks.running("startup"):
             self.device = device
             self.steps_per_epoch = self.parts.loader.steps_per_epoch
             self.schedule = schedules.build(
