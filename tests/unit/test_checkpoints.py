@@ -2,7 +2,9 @@
 
 import os
 
+import pytest
 import torch
+from rangefinder import provenance
 from rangefinder.checkpoints import Checkpoints
 
 DIGEST = "0123456789abcdef" * 4
@@ -55,7 +57,7 @@ def test_removing_a_run_spares_a_run_whose_name_begins_alike(tmp_path):
     Checkpoints(tmp_path, "run-seed1", DIGEST).save(state(1))
     Checkpoints(tmp_path, "run-seed10", DIGEST).save(state(2))
     Checkpoints(tmp_path, "run-seed1", DIGEST).remove()
-    assert [path.name for path in tmp_path.iterdir()] == [f"run-seed10-{DIGEST[:16]}"]
+    assert list(tmp_path.iterdir()) == [Checkpoints(tmp_path, "run-seed10", DIGEST).folder]
 
 
 def test_a_full_disk_keeps_the_previous_state_and_the_run_going(tmp_path, monkeypatch, caplog):
@@ -70,3 +72,28 @@ def test_a_full_disk_keeps_the_previous_state_and_the_run_going(tmp_path, monkey
     assert "No space left on device" in caplog.text
     assert checkpoints.load()["step"] == 1
     assert [path.name for path in checkpoints.folder.iterdir()] == ["latest.ckpt"]
+
+
+@pytest.mark.parametrize("call", ["mkdir", "replace"])
+def test_a_disk_that_refuses_a_checkpoint_keeps_the_run_going(tmp_path, monkeypatch, caplog, call):
+    checkpoints = Checkpoints(tmp_path, "run", DIGEST)
+
+    def refused(*_arguments, **_options):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, call, refused)
+    checkpoints.save(state(1))
+    assert "checkpoint of run not written (Read-only file system)" in caplog.text
+    monkeypatch.undo()
+    assert checkpoints.load() is None
+    assert list(tmp_path.rglob("*.tmp")) == []
+
+
+def test_another_version_of_the_engine_starts_over(tmp_path, monkeypatch, caplog):
+    Checkpoints(tmp_path, "run", DIGEST).save(state(1))
+    monkeypatch.setattr(provenance, "engine_digest", lambda: "another")
+    other = Checkpoints(tmp_path, "run", DIGEST)
+    assert other.load() is None
+    assert "of other parameters, data or another version of the engine: starting over" in caplog.text
+    other.remove()
+    assert list(tmp_path.iterdir()) == []

@@ -218,6 +218,33 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bytes(digits, tmp_path,
     assert sorted(path.name for path in (tmp_path / "killed").rglob("*") if path.name.startswith(".")) == []
 
 
+def test_checkpoints_come_by_epoch_and_by_time(digits):
+    class Kept:
+        def __init__(self):
+            self.steps = []
+
+        def save(self, state):
+            self.steps.append(state["step"])
+
+    def steps(**options):
+        kept = Kept()
+        running = training.Trainer(
+            PLAIN | {"model": {"name": "MLP", "hidden": [4]}, "batch_size": 2},  # 125 steps in an epoch
+            data.load(digits),
+            device=torch.device("cpu"),
+            clocks=clocks.Clocks(),
+            checkpoints=kept,
+            **options,
+        )
+        running.train()
+        return kept.steps
+
+    assert steps(checkpoint_epochs=1) == [125, 250]  # the third epoch is the record's
+    assert steps(checkpoint_epochs=2) == [250]
+    assert steps(checkpoint_seconds=0) == [100, 125, 200, 250, 300]
+    assert steps() == []
+
+
 def test_the_same_run_twice_is_the_same_bytes(digits, tmp_path):
     for name in ("a", "b"):
         train(digits, tmp_path / name)

@@ -23,7 +23,10 @@ def job(snakemake) -> Iterator[logging.Logger]:
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(snakemake.threads)
     # Line-buffered, so that a run can be followed while it trains.
-    file = logging.FileHandler(snakemake.log[0], mode="a")
+    try:
+        file = logging.FileHandler(snakemake.log[0], mode="a")
+    except OSError as error:
+        sys.exit(f"error: {snakemake.log[0]}: cannot be written: {error.strerror}")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     console = logging.StreamHandler()
     console.setLevel(logging.WARNING)

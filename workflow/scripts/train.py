@@ -20,4 +20,5 @@ with job(snakemake), leased(snakemake) as (clocks, gpus, report):  # noqa: F821
         clocks=clocks,
         report=report,
         checkpoint_minutes=snakemake.config["checkpoint_minutes"],  # noqa: F821
+        checkpoint_epochs=snakemake.config["checkpoint_epochs"],  # noqa: F821
     )

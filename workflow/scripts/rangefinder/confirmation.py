@@ -82,7 +82,7 @@ def run(
     found = answers.collect(lr_range, spec["lrs"])
     rates, place = answers.distinct(found)
     with clocks.running("data"):
-        arrays = data.load(data_folder)
+        arrays = data.load(data_folder, verify="full")
     splits = data.split(arrays, spec["parameters"]["dataset"])
     split = "validation" if len(splits.validation) else "test"
     parameters = _with_length({**spec["parameters"], "seed": spec["seed"]}, len(splits.train))

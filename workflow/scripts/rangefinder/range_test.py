@@ -208,7 +208,7 @@ def run(
     parameters = {**spec["parameters"], "seed": spec["seed"]}
     device = experiment.pick_device(leased)
     with clocks.running("data"):
-        arrays = data.load(data_folder)
+        arrays = data.load(data_folder, verify="full")
     with clocks.running("startup"):
         per_epoch = steps_per_epoch(parameters, arrays)
         lrs = rates(parameters, per_epoch)

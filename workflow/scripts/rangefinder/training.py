@@ -65,6 +65,7 @@ def run(
     leased: int = 0,
     clocks: Clocks | None = None,
     checkpoint_minutes: float = 5.0,
+    checkpoint_epochs: int | None = None,
     report: Progress | None = None,
 ) -> dict[str, Any]:
     """Train one run of a study and write its record.
@@ -79,6 +80,7 @@ def run(
         leased: number of GPUs leased for the run; 0 trains on the CPU.
         clocks: clocks that already hold the job's waiting and start-up time.
         checkpoint_minutes: minutes between two checkpoints.
+        checkpoint_epochs: epochs between two checkpoints, where they come sooner.
         report: told how far the run is.
 
     Returns:
@@ -97,7 +99,7 @@ def run(
             note = unfinished.read(notes_folder, spec["run"], spec_digest)
             parameters["micro_batch"] = _halved(parameters, note)
         with clocks.running("data"):
-            arrays = data.load(data_folder)
+            arrays = data.load(data_folder, verify="full")
         digest = runs.digest(parameters)
         checkpoints = Checkpoints(
             checkpoint_folder, spec["run"], runs.digest({"run": digest, "data": arrays.digest})
@@ -111,6 +113,7 @@ def run(
                     clocks=clocks,
                     checkpoints=checkpoints,
                     checkpoint_seconds=60 * checkpoint_minutes,
+                    checkpoint_epochs=checkpoint_epochs,
                     stop=stop,
                     report=report,
                 )
@@ -204,11 +207,13 @@ class Trainer:
         clocks: Clocks,
         checkpoints: Checkpoints | None = None,
         checkpoint_seconds: float = math.inf,
+        checkpoint_epochs: int | None = None,
         stop: _Stop | None = None,
         report: Progress | None = None,
     ) -> None:
         self.parameters, self.clocks, self.checkpoints = parameters, clocks, checkpoints
-        self.checkpoint_seconds, self.stop = checkpoint_seconds, stop or _Stop()
+        self.checkpoint_seconds, self.checkpoint_epochs = checkpoint_seconds, checkpoint_epochs
+        self.stop = stop or _Stop()
         self.report = report or Progress()
         self.epochs = parameters["epochs"]
         with clocks.running("startup"):
@@ -242,7 +247,7 @@ class Trainer:
         self.epoch_train_seconds = 0.0
         self.divergence: dict[str, Any] | None = None
         self.resumed = 0
-        self.last_checkpoint = time.perf_counter()
+        self.last_checkpoint, self.last_checkpoint_step = time.perf_counter(), 0
 
     # --- the loop ---
 
@@ -372,10 +377,11 @@ class Trainer:
     # --- checkpoints ---
 
     def _checkpoint_due(self) -> bool:
-        return (
-            self.checkpoints is not None
-            and time.perf_counter() - self.last_checkpoint >= self.checkpoint_seconds
-        )
+        if self.checkpoints is None:
+            return False
+        epochs = self.step // self.steps_per_epoch - self.last_checkpoint_step // self.steps_per_epoch
+        by_epoch = self.checkpoint_epochs is not None and epochs >= self.checkpoint_epochs
+        return by_epoch or time.perf_counter() - self.last_checkpoint >= self.checkpoint_seconds
 
     def _maybe_checkpoint(self) -> None:
         finished = self.step == len(self.losses)
@@ -384,7 +390,7 @@ class Trainer:
         if self.checkpoints is not None:
             with self.clocks.running("checkpoint"):
                 self.checkpoints.save(self._state())
-            self.last_checkpoint = time.perf_counter()
+            self.last_checkpoint, self.last_checkpoint_step = time.perf_counter(), self.step
         if self.stop.signal is not None:
             name = signal.Signals(self.stop.signal).name
             raise Interrupted(f"stopped by {name} after step {self.step} of {len(self.losses)}")
@@ -413,7 +419,7 @@ class Trainer:
             return
         self.parts.model.load_state_dict(state["model"])
         self.parts.optimizer.load_state_dict(state["optimizer"])
-        self.step = self.checked = state["step"]
+        self.step = self.checked = self.last_checkpoint_step = state["step"]
         self.losses[: self.step] = state["losses"].to(self.device)
         self.correct.copy_(state["correct"])
         self.samples, self.rows = state["samples"], state["rows"]
