@@ -40,6 +40,10 @@ test: $(VENV)/test.stamp ## set up and run the tests
 	python -m pytest -n 2 tests/unit tests/workflow
 	python -m pytest -rs tests/cluster
 
+.PHONY: torture
+torture: $(VENV)/test.stamp ## do every fault many times, kill a study 50 times; the tables go into docs/reliability.md
+	python tests/torture --write
+
 .PHONY: status
 status: $(VENV)/run.stamp ## how far the studies are that were begun, from their results alone
 	@python workflow/scripts/status.py

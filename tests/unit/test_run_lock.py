@@ -70,3 +70,25 @@ def test_an_error_inside_is_the_runs_own_and_frees_the_lock(tmp_path):
         _ = 1 / 0
     with run_lock.hold(tmp_path, "run"), pytest.raises(InUse), run_lock.hold(tmp_path, "run"):
         pass
+
+
+@pytest.mark.parametrize("call", ["mkdir", "open"])
+def test_a_disk_that_takes_no_lock_file_ends_in_one_line(tmp_path, monkeypatch, call):
+    def refused(*_arguments, **_options):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, call, refused)
+    with (
+        pytest.raises(InputError, match=r"r\.lock: cannot be written: Read-only file system"),
+        run_lock.hold(tmp_path / "checkpoints", "r"),
+    ):
+        pass
+
+
+def test_a_full_disk_leaves_the_lock_without_its_holders_name(tmp_path, monkeypatch):
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with run_lock.hold(tmp_path, "r"):
+        assert (tmp_path / "r.lock").read_text() == ""

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import InUse
+from .errors import InputError, InUse
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ def hold(folder: Path | str, run: str, wait_s: float = 0.0) -> Iterator[None]:
 
     Raises:
         InUse: another process trains this run now; the message says which.
+        InputError: the lock file cannot be made.
     """
     folder = Path(folder)
     path = folder / f"{run}.lock"
@@ -60,8 +61,9 @@ def hold(folder: Path | str, run: str, wait_s: float = 0.0) -> Iterator[None]:
                 "carry locks from one machine to another: end one of the two",
                 former,
             )
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, me().encode(), 0)
+        with suppress(OSError):  # a full disk: the lock holds without its holder's name
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, me().encode(), 0)
         yield
     finally:
         path.unlink(missing_ok=True)
@@ -73,11 +75,13 @@ def hold(folder: Path | str, run: str, wait_s: float = 0.0) -> Iterator[None]:
 def _try(path: Path) -> int | None:
     """A descriptor that holds the lock, or None while another process does."""
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except FileNotFoundError:
             continue  # a finishing run has just removed the empty folder
+        except OSError as error:
+            raise InputError(f"cannot be written: {error.strerror}", file=path) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

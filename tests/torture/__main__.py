@@ -1,0 +1,96 @@
+"""The torture suite: every fault many times, then a study killed again and again; the tables go into the docs.
+
+python tests/torture [--jobs N] [--workflows N] [--kills N] [--only FAULT ...] [--seed N] [--write]
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "workflow/scripts")]
+
+import kills  # noqa: E402
+import table  # noqa: E402
+from endure import endure  # noqa: E402
+from faults import FAULTS, CannotBeDone  # noqa: E402
+from places import ROOT, Job, Place, Workflow  # noqa: E402
+
+NAMES = {Job: "one training job", Workflow: "Snakemake"}
+STORE, PAGE = ROOT / "docs/torture.json", ROOT / "docs/reliability.md"
+
+
+def prepared(kind: type[Place], folder: Path) -> tuple[Place, Place]:
+    """A place whose command was not run yet, and one where it was."""
+    origin = kind(folder / f"{kind.__name__}-origin")
+    origin.fill()
+    origin.prepare()
+    undisturbed = origin.copy(folder / f"{kind.__name__}-undisturbed")
+    undisturbed.run_undisturbed()
+    origin.seconds = undisturbed.seconds
+    return origin, undisturbed
+
+
+def torture(kind: type[Place], tries: int, only: list[str], folder: Path, seed: int) -> list[dict]:
+    """Do every fault `tries` times to places of one kind; the rows of the table."""
+    chosen = [fault for name, fault in FAULTS.items() if kind in fault.places and (not only or name in only)]
+    if not tries or not chosen:
+        return []
+    origin, undisturbed = prepared(kind, folder)
+    rows = []
+    for fault in chosen:
+        saw, lost = [], []
+        for number in range(tries):
+            try:
+                place = folder / f"{kind.__name__}-{fault.inflict.__name__}-{number}"
+                outcome = endure(fault, origin, undisturbed, place, seed + number)
+            except CannotBeDone as reason:
+                print(f"{fault.name}, {NAMES[kind]}: not tried: {reason}", flush=True)
+                break
+            saw.append(outcome.saw)
+            lost += outcome.lost
+            print(f"{fault.name}, {NAMES[kind]}: {outcome.saw}", *outcome.lost, sep="\n    LOST ", flush=True)
+        if saw:
+            rows.append(table.entry(fault.name, NAMES[kind], fault.remedy, saw, lost))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=10, help="tries of each fault on one training job")
+    parser.add_argument("--workflows", type=int, default=3, help="tries of each fault on Snakemake")
+    parser.add_argument(
+        "--kills", type=int, default=50, help="kills in one run of the study; 0 leaves it out"
+    )
+    parser.add_argument("--study", default="digits", help="the study that is killed")
+    parser.add_argument("--trial", default=None, help="shrink it, as --config trial= does")
+    parser.add_argument("--only", nargs="+", default=[], choices=sorted(FAULTS), metavar="FAULT")
+    parser.add_argument("--seed", type=int, default=0, help="of every random choice")
+    parser.add_argument("--write", action="store_true", help="put the tables into the docs")
+    given = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="torture-"))
+    result = {
+        "faults": [
+            *torture(Job, given.jobs, given.only, folder, given.seed),
+            *torture(Workflow, given.workflows, given.only, folder, given.seed),
+        ],
+        "kills": kills.endure(folder, given.study, given.trial, given.kills, given.seed)
+        if given.kills
+        else None,
+        "seed": given.seed,
+        "machine": f"{platform.system()}-{platform.machine()}, Python {platform.python_version()}",
+    }
+    if given.write:
+        table.write(result, STORE, PAGE)
+    print(table.markdown(result))
+    lost = [text for row in [*result["faults"], *filter(None, [result["kills"]])] for text in row["lost"]]
+    if lost:
+        sys.exit(f"{len(lost)} losses; what was left is in {folder}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,283 @@
+"""Folders in which a job or a whole workflow is started, hurt and started again, and what became of it there."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import resource
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from multiprocessing import forkserver
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "workflow/scripts"
+
+# 150 steps in an epoch: checkpoints, at most one in 100 steps, fall inside epochs too.
+STUDY = """
+title: Torture
+dataset: {name: digits, validation: 100, train_samples: 300, test_samples: 50}
+model: {name: ../own.py:fragile}
+run: {batch_size: 2, epochs: 4, lr: 0.02}
+seeds: [0, 1]
+optimizers: {sgd: {name: SGD, momentum: 0.9}}
+schedules: {onecycle: {name: OneCycleLR}, none: {name: none}}
+range_tests: {sgd: {optimizer: sgd, start_lr: 1e-3, end_lr: 1, steps_per_decade: 20}}
+sweeps:
+  fixed: {grid: {optimizer: [sgd], schedule: [none]}}
+  found: {set: {lr: suggested}, grid: {optimizer: [sgd], schedule: [onecycle]}}
+"""
+RUN = "sgd-none-bs2-seed0"
+FIRST_STEP = 70  # the range tests, which share the model, are over by then
+STEPS_PER_EPOCH = 150
+STEPS = 4 * STEPS_PER_EPOCH
+
+# What must be the same after any interruption; machine.json and what is made of its times are left out.
+RECORDS = (
+    "run.json",
+    "epochs.csv",
+    "steps.csv",
+    "sweep.json",
+    "sweep.csv",
+    "range.json",
+    "study.json",
+    "runs.csv",
+)
+
+
+class Place:
+    """A folder with the study, in which one command is run until it succeeds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.results = folder / "results"
+        self.attempts = 0
+        self.seconds = 0.0  # that the undisturbed command took
+        self.diverges_at: int | None = None
+
+    def fill(self) -> None:
+        """Write the study and the model's source."""
+        (self.folder / "config/studies").mkdir(parents=True)
+        (self.folder / "config/config.yaml").write_text("studies: [torture]\n")
+        (self.folder / "config/studies/torture.yaml").write_text(STUDY)
+        shutil.copy(Path(__file__).with_name("own.py"), self.folder / "config/own.py")
+
+    def copy(self, folder: Path) -> Place:
+        """The same place, as it is now, in another folder."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        other = type(self)(folder)
+        other.seconds = self.seconds
+        return other
+
+    def start(self, **limits: int) -> Attempt:
+        """Start the command; `limits` are of `resource`, such as ``RLIMIT_AS``."""
+        self.attempts += 1
+        return self._start(self.folder / f"output-{self.attempts}.txt", limits)
+
+    def _start(self, output: Path, limits: Mapping[str, int]) -> Attempt:
+        raise NotImplementedError
+
+    def run(self, **limits: int) -> Attempt:
+        """Run the command to its end, whatever end that is."""
+        attempt = self.start(**limits)
+        attempt.wait()
+        return attempt
+
+    def run_undisturbed(self) -> None:
+        """Run the command once, as what disturbed ones are compared with, and measure how long it takes."""
+        began = time.monotonic()
+        attempt = self.run()
+        self.seconds = time.monotonic() - began
+        assert attempt.code == 0, attempt.output()
+
+    def prepare(self) -> None:
+        """Make the prepared data that the command takes for granted."""
+
+    def records(self) -> dict[str, str]:
+        """sha256 of every record, by its path below the results."""
+        return {
+            path.relative_to(self.results).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(self.results.rglob("*"))
+            if path.name in RECORDS
+        }
+
+    def leftovers(self) -> list[str]:
+        """Temporary files, checkpoints, notes and locks that a finished command must not leave."""
+        found = [path for path in self.results.rglob("*") if path.name in ("checkpoints", "unfinished")]
+        found += self.results.glob("*/progress/*/*")
+        found += [path for path in self.results.rglob(".*") if path.name != ".snakemake_timestamp"]
+        snakemake = self.folder / ".snakemake"
+        found += [
+            *snakemake.glob("scripts/tmp*"),
+            *snakemake.glob("locks/*"),
+            *snakemake.glob("incomplete/*"),
+        ]
+        found += snakemake.glob("rangefinder/*.session")
+        return sorted(path.relative_to(self.folder).as_posix() for path in found)
+
+
+class Job(Place):
+    """One training job, run through the rule's own script in a process that has torch imported already."""
+
+    def prepare(self) -> None:
+        from rangefinder import data
+
+        data.prepare({"name": "digits"}, self.results / "data/digits")
+
+    def _start(self, output: Path, limits: Mapping[str, int]) -> Attempt:
+        process = _context().Process(target=_train, args=(str(self.folder), str(output), dict(limits)))
+        process.start()
+        return JobAttempt(process, output)
+
+
+class Workflow(Place):
+    """The study's records, made by Snakemake, in a process group of its own."""
+
+    arguments = ("--cores", "2", "--config", "checkpoint_minutes=0", "checkpoint_epochs=1")
+
+    def _start(self, output: Path, limits: Mapping[str, int]) -> Attempt:
+        command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile")]
+        command += ["--workflow-profile", str(ROOT / "profiles/default"), *self.arguments]
+        with open(output, "wb") as file:
+            process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env={**os.environ, "RANGEFINDER_FAKE_GPUS": "0"},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=lambda: _limit(limits),
+            )
+        return WorkflowAttempt(process, output)
+
+
+class Attempt:
+    """One execution of a place's command."""
+
+    def __init__(self, process: Any, path: Path) -> None:
+        self.process, self.path = process, path
+
+    @property
+    def running(self) -> bool:
+        raise NotImplementedError
+
+    @property
+    def code(self) -> int:
+        """The exit status; the negative number of the signal that ended it."""
+        raise NotImplementedError
+
+    def wait(self) -> int:
+        """Wait for the end of the command."""
+        raise NotImplementedError
+
+    def send(self, number: int) -> None:
+        """Send a signal to every process of the command."""
+        raise NotImplementedError
+
+    def output(self) -> str:
+        """All that the user saw."""
+        return self.path.read_text()
+
+    def until(self, seconds: float) -> bool:
+        """Wait until so long after the call, or for the end; whether the command still runs."""
+        deadline = time.monotonic() + seconds
+        while self.running and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return self.running
+
+
+class JobAttempt(Attempt):
+    @property
+    def running(self) -> bool:
+        return self.process.is_alive()
+
+    @property
+    def code(self) -> int:
+        return self.process.exitcode
+
+    def wait(self) -> int:
+        self.process.join()
+        return self.process.exitcode
+
+    def send(self, number: int) -> None:
+        os.kill(self.process.pid, number)
+
+
+class WorkflowAttempt(Attempt):
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def code(self) -> int:
+        return self.process.returncode
+
+    def wait(self) -> int:
+        return self.process.wait()
+
+    def send(self, number: int) -> None:
+        if number == signal.SIGKILL:
+            os.killpg(self.process.pid, number)
+        else:  # as a terminal, a batch system or `kill` does: Snakemake passes it on
+            os.kill(self.process.pid, number)
+
+
+def _context():
+    """Processes that are forked from one that has imported torch, and has computed nothing."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "rangefinder.training", "leased"])
+    path = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(SCRIPTS), *([path] if path else [])])
+    try:
+        forkserver.ensure_running()
+    finally:
+        if path is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = path
+    return context
+
+
+def _limit(limits: Mapping[str, int]) -> None:
+    for name, value in limits.items():
+        resource.setrlimit(getattr(resource, name), (value, value))
+
+
+class _Named(SimpleNamespace):
+    def get(self, name: str, default: Any = None) -> Any:
+        return getattr(self, name, default)
+
+
+def _train(folder: str, output: str, limits: Mapping[str, int]) -> None:
+    """Train `RUN` in this process as Snakemake would: the rule's script with the job's values."""
+    os.chdir(folder)
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for standard in (1, 2):
+        os.dup2(descriptor, standard)
+    _limit(limits)
+    if str(SCRIPTS) not in sys.path:
+        sys.path.insert(0, str(SCRIPTS))
+    from rangefinder import study
+
+    run = study.load(Path("config/studies/torture.yaml"), None).runs[RUN]
+    results = Path("results")
+    values = SimpleNamespace(
+        rule="train",
+        threads=1,
+        log=[str(results / "torture/logs/train" / f"{RUN}.log")],
+        resources={"gpu": 0},
+        config={"jobs_per_gpu": 1, "device_wait_minutes": 0, "checkpoint_minutes": 0, "checkpoint_epochs": 1},
+        params=_Named(spec=run.spec),
+        input=_Named(data=[str(results / "data" / run.dataset / "dataset.json")]),
+        output=_Named(run=str(results / "torture/runs" / RUN / "run.json")),
+    )
+    Path(values.log[0]).parent.mkdir(parents=True, exist_ok=True)
+    runpy.run_path(str(SCRIPTS / "train.py"), init_globals={"snakemake": values})

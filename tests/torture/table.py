@@ -1,0 +1,81 @@
+"""The outcomes of the torture suite as a table: JSON, and Markdown between two markers of docs/reliability.md."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+BEGIN, END = "<!-- torture: begin -->", "<!-- torture: end -->"
+SHOWN = 150  # characters of a message
+
+
+def entry(fault: str, place: str, remedy: str, saw: Sequence[str], lost: Sequence[str]) -> dict[str, Any]:
+    """One row: how often a fault was tried in one kind of place, what was seen most often, what was lost."""
+    return {
+        "fault": fault,
+        "place": place,
+        "remedy": remedy,
+        "tried": len(saw),
+        "saw": [text for text, _ in Counter(map(_general, saw)).most_common(3)],
+        "lost": sorted(set(lost)),
+    }
+
+
+def _general(text: str) -> str:
+    """A message without what differs from try to try."""
+    text = re.sub(r"[0-9a-f]{64}", "<digest>", text)
+    text = re.sub(r"\b(step|epoch) \d+", r"\1 <n>", text)
+    return re.sub(r"\S*?/results/", "results/", text)
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The table of a result as `write` stores it."""
+    lines = [
+        "| fault | done to | tried | what the user saw | then, before the same command | lost |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in result["faults"]:
+        saw = "<br>".join(_code(text) for text in row["saw"])
+        lost = "; ".join(row["lost"]) or "nothing"
+        cells = (row["fault"], row["place"], row["tried"], saw, row["remedy"], lost)
+        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    if result["kills"]:
+        lines += ["", _sentence(result["kills"])]
+    return "\n".join(lines)
+
+
+def _sentence(kills: Mapping[str, Any]) -> str:
+    counts = ", ".join(f"{count} of {target}" for target, count in kills["kills"].items())
+    return (
+        f"Study {kills['study']}: {sum(kills['kills'].values())} kills (-9) at random moments ({counts}); the same "
+        f"command was run {kills['commands']} times. {kills['runs_interrupted']} runs and range tests were "
+        f"interrupted, one of them {kills['most_interruptions_of_a_run']} times; runs continued "
+        f"{kills['resumed_from_a_checkpoint']} times from a checkpoint. Of {kills['records_compared']} records and "
+        f"tables that an undisturbed study leaves, those lost or different: {'; '.join(kills['lost']) or 'none'}."
+    )
+
+
+def _code(text: str) -> str:
+    if text.startswith("("):
+        return text.strip("()")
+    text = text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+    return "`" + text.replace("|", "\\|").replace("`", "'") + "`"
+
+
+def write(result: Mapping[str, Any], store: Path, page: Path) -> None:
+    """Store a result and put its table into the page."""
+    store.write_text(json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    page.write_text(placed(page.read_text(), markdown(result)))
+
+
+def placed(page: str, table: str) -> str:
+    """The page's text with the table between its markers."""
+    before, _, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"the page has no {BEGIN} … {END}")
+    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"

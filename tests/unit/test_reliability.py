@@ -1,0 +1,36 @@
+"""The page of promises: every test that it names is there, and its table is the stored result's."""
+
+import re
+from pathlib import Path
+
+import table
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs/reliability.md").read_text()
+
+
+def test_every_promise_names_tests_that_are_there():
+    rows = [line for line in PAGE.partition("## ")[0].splitlines() if line.startswith("| ")][2:]
+    assert len(rows) >= 15
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
+        assert named, row
+        for file, test in named:
+            assert f"\ndef {test}(" in (ROOT / file).read_text(), f"{file}::{test}"
+
+
+def test_the_table_stands_between_its_markers_and_is_replaced_whole():
+    page = f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n"
+    once = table.placed(page, "| new |")
+    assert once == f"before\n{table.BEGIN}\n\n| new |\n\n{table.END}\nafter\n"
+    assert table.placed(once, "| new |") == once
+
+
+def test_rows_say_what_was_seen_without_what_differs_from_try_to_try():
+    saw = ["error: stopped by SIGTERM after step 12 of 600", "error: stopped by SIGTERM after step 99 of 600"]
+    row = table.entry("kill", "a job", "nothing", saw, [])
+    assert (row["tried"], row["saw"]) == (2, ["error: stopped by SIGTERM after step <n> of 600"])
+    text = table.markdown({"faults": [row], "kills": None})
+    assert text.splitlines()[-1] == (
+        "| kill | a job | 2 | `error: stopped by SIGTERM after step <n> of 600` | nothing | nothing |"
+    )
