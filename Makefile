@@ -39,6 +39,7 @@ demo: $(VENV)/run.stamp ## set up and run the digits study, offline; the report 
 test: $(VENV)/test.stamp ## set up and run the tests
 	python -m pytest -n 2 tests/unit tests/workflow
 	python -m pytest -rs tests/cluster
+	python -m pytest -rs tests/browser
 
 .PHONY: torture
 torture: $(VENV)/test.stamp ## do every fault many times, kill a study 50 times; the tables go into docs/reliability.md
