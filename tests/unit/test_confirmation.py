@@ -409,7 +409,13 @@ def short_runs(seed, *accuracies, status="ok"):
             {"rule": "lightning", "lr": None, "training": None},
         ],
         "trainings": [
-            {"lr": lr, "status": "diverged" if accuracy is None else "completed", "accuracy": accuracy}
+            {
+                "lr": lr,
+                "status": "diverged" if accuracy is None else "completed",
+                "accuracy": accuracy,
+                "initial_loss": 2.3,
+                "loss": None if accuracy is None else 2.3 - accuracy + 0.1,
+            }
             for lr, accuracy in zip(rates, accuracies, strict=True)
         ],
     }
@@ -458,10 +464,23 @@ def test_the_verdict_is_by_the_whole_interval(differences, verdict):
 def test_a_rule_that_diverged_once_is_called_so_and_never_averaged_or_best():
     frame = judged(short_runs(0, 0.90, None, None), short_runs(1, 0.91, 0.99, None))
     assert list(frame["verdict"]) == ["best", "diverged", "diverged", "no answer"]
-    assert list(frame["diverged"]) == [0, 1, 2, 0] and list(frame["completed"]) == [2, 1, 0, 0]
+    assert list(frame["diverged"]) == [0, 1, 2, 0] and list(frame["trained"]) == [2, 1, 0, 0]
     assert frame.loc["rule1", ["difference", "difference_low"]].isna().all()
     assert frame.loc["rule2", ["accuracy", "accuracy_low"]].isna().all()
     assert np.isnan(frame.loc["lightning", "learning_rate"])
+
+
+def test_a_finite_loss_that_ends_no_lower_than_it_began_is_a_collapse():
+    # The accuracy of chance, 0.1, ends at the loss it began with (`short_runs`).
+    made = [short_runs(0, 0.9, 0.1, 0.1), short_runs(1, 0.91, 0.95, None)]
+    frame = judged(*made)
+    assert list(frame["verdict"]) == ["best", "collapsed", "diverged", "no answer"]
+    assert list(frame["trained"]) == [2, 1, 0, 0] and list(frame["collapsed"]) == [0, 1, 1, 0]
+    assert frame.loc["rule1", "accuracy"] == 0.95  # of the seed that trained
+    for record in made:
+        record["answers"][1]["rule"], record["answers"][2]["rule"] = "lr_max", "twice_lr_max"
+    (line,) = verdicts.sentences(made, [])
+    assert line["text"].endswith("lr_max collapsed (1 of 2 seeds), 2 × lr_max diverged (2 of 2 seeds)")
 
 
 def test_the_summary_names_the_best_and_groups_the_rules():
@@ -481,7 +500,7 @@ def test_the_summary_names_the_best_and_groups_the_rules():
         "The range's ends: lr_min 50.00 ± 0.00 %, 2 × lr_max diverged (2 of 2 seeds)"
     )
     (line,) = verdicts.sentences([short_runs(0, None, status="no_descent")], planned[:1])
-    assert "none came to its end; diverged: rule0" in line["text"]
+    assert "at none of them did every seed train; diverged: rule0" in line["text"]
     assert line["text"].endswith("The range test ended as no_descent, so it has no LRs of its own to try")
     assert "there was no learning rate to try" in verdicts.sentences([short_runs(0)], planned[:1])[0]["text"]
 

@@ -243,7 +243,7 @@ def confirmation_table(confirmations: Sequence[Mapping[str, Any]]) -> dict[str, 
                 "range test": test,
                 "rule": verdicts.TITLES.get(row["rule"], row["rule"]),
                 "learning rate": (formats.learning_rate(value), value),
-                "seeds": (f"{row['completed']}/{row['seeds']}", int(row["completed"]), links),
+                "seeds": (f"{row['trained']}/{row['seeds']}", int(row["trained"]), links),
                 "accuracy (%)": (formats.percent_interval(accuracy), accuracy.mean),
                 "measured on": row["split"],
                 "less the best (points)": (formats.points(difference), difference.mean),
@@ -256,7 +256,8 @@ def confirmation_table(confirmations: Sequence[Mapping[str, Any]]) -> dict[str, 
         "one seed start alike and see the same batches. Mean ± half the 95 % interval over seeds; the difference to "
         "the best learning rate is paired by seed. “Within one point” and “worse” are said where the whole interval "
         "lies on that side of one percentage point below the best (with one seed, the difference itself). The best of "
-        "several is chosen after the fact, which favours it. A diverged run is counted, never averaged in."
+        "several is chosen after the fact, which favours it. A run that diverged, or collapsed (its loss ended no "
+        "lower than it began), is counted, never averaged in."
     )
     return shown_table(rows, caption, "confirmation", "Answers confirmed by short runs", identity=2)
 

@@ -15,13 +15,14 @@ from .statistics import Interval, mean_interval, paired_difference
 MARGIN = 0.01  # one percentage point: as near to the best as a rule has to come
 TITLES = {"twice_lr_max": "2 × lr_max"} | {name: rule.title for name, rule in RULES.items()}
 ENDS = ("lr_min", "lr_max", "twice_lr_max")  # of the range: bounds, and no rule's suggestion
-VERDICTS = ("best", "within one point", "undecided", "worse", "diverged", "no answer")
+VERDICTS = ("best", "within one point", "undecided", "worse", "collapsed", "diverged", "no answer")
 COLUMNS = (
     "range_test",
     "rule",
     "learning_rate",
     "seeds",
-    "completed",
+    "trained",
+    "collapsed",
     "diverged",
     "split",
     *(f"{name}{end}" for name in ("accuracy", "difference") for end in ("", "_low", "_high")),
@@ -31,11 +32,20 @@ COLUMNS = (
 
 @dataclass
 class Trained:
-    """What the short runs at one LR came to: accuracy by seed of those that ended, and the seeds that diverged."""
+    """What the short runs at one LR came to: accuracy by seed of those that trained, and the seeds that did not.
+
+    A run collapsed if its loss ended no lower than it began: finite, and yet nothing was learned.
+    """
 
     lr: float
     accuracy: dict[int, float] = field(default_factory=dict)
+    collapsed: list[int] = field(default_factory=list)
     diverged: list[int] = field(default_factory=list)
+
+    @property
+    def failed(self) -> str | None:
+        """The worst that happened to any seed, or None if all trained."""
+        return "diverged" if self.diverged else "collapsed" if self.collapsed else None
 
     @property
     def mean(self) -> Interval:
@@ -48,7 +58,7 @@ class Confirmed:
 
     Attributes:
         trained: by the index that the answers name.
-        best: index of the highest mean accuracy among the LRs at which no seed diverged; None if there is none.
+        best: index of the highest mean accuracy among the LRs at which every seed trained; None if there is none.
     """
 
     range_test: str
@@ -66,8 +76,8 @@ class Confirmed:
         if training is None:
             return nothing, "no answer"
         entry = self.trained[training]
-        if entry.diverged or self.best is None:
-            return nothing, "diverged"
+        if entry.failed is not None:
+            return nothing, entry.failed
         difference = paired_difference(entry.accuracy, self.trained[self.best].accuracy)
         if training == self.best:
             return difference, "best"
@@ -92,9 +102,11 @@ def _confirmed(name: str, records: list[Mapping[str, Any]]) -> Confirmed:
         for place, entry in zip(trained, record["trainings"], strict=True):
             if entry["status"] == "diverged":
                 place.diverged.append(record["seed"])
+            elif entry["loss"] >= entry["initial_loss"]:
+                place.collapsed.append(record["seed"])
             else:
                 place.accuracy[record["seed"]] = entry["accuracy"]
-    whole = [index for index, entry in enumerate(trained) if not entry.diverged]
+    whole = [index for index, entry in enumerate(trained) if entry.failed is None]
     best = max(whole, key=lambda index: trained[index].mean.mean, default=None)
     return Confirmed(name, records, trained, best)
 
@@ -118,7 +130,8 @@ def _rows(records: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
                 "rule": answer["rule"],
                 "learning_rate": trained and trained.lr,
                 "seeds": len(entry.records),
-                "completed": len(trained.accuracy) if trained else 0,
+                "trained": len(trained.accuracy) if trained else 0,
+                "collapsed": len(trained.collapsed) if trained else 0,
                 "diverged": len(trained.diverged) if trained else 0,
                 "split": entry.records[0]["split"],
                 "verdict": verdict,
@@ -144,7 +157,11 @@ def sentences(
         counted = f"{made} of {seeds} seeds" if made < seeds else f"{made} seed{'s' if made > 1 else ''}"
         text = f"runs of {first['parameters']['steps']} steps at every rule's answer, {counted}, {first['split']} set: "
         if entry.best is None:
-            text += "none came to its end" if entry.trained else "there was no learning rate to try"
+            text += (
+                "at none of them did every seed train"
+                if entry.trained
+                else "there was no learning rate to try"
+            )
         else:
             best = entry.trained[entry.best]
             text += f"best at {formats.learning_rate(best.lr)} ({formats.percent_interval(best.mean)} %)"
@@ -168,7 +185,8 @@ def sentences(
 
 
 def _reached(trained: Trained) -> str:
-    """The accuracy at one LR in words."""
-    if trained.diverged:
-        return f"diverged ({len(trained.diverged)} of {len(trained.diverged) + len(trained.accuracy)} seeds)"
+    """The accuracy at one LR in words, or how many seeds did not get that far."""
+    failed = len(trained.diverged) + len(trained.collapsed)
+    if failed:
+        return f"{trained.failed} ({failed} of {failed + len(trained.accuracy)} seeds)"
     return f"{formats.percent_interval(trained.mean)} %"
