@@ -371,7 +371,9 @@ def test_a_record_of_another_plan_or_another_range_is_refused(digits, tmp_path):
     found = gathered(folder, whole, entry, file)
     assert [record["seed"] for record in found.confirmations] == [3]
     rows = found.tables()["confirmation"].splitlines()  # with no run finished yet
-    assert any(row.startswith("sgd,ignite,0.02,1,1,0,validation,") and row.endswith(",best") for row in rows)
+    # After so few steps the loss may be a hair above or below where it began: trained or not, it is counted once.
+    (row,) = (row.split(",") for row in rows if row.startswith("sgd,ignite,0.02,1,"))
+    assert sorted(row[4:7]) == ["0", "0", "1"] and row[7] == "validation"
 
     other = json.loads(json.dumps(entry))
     other["rules"]["ignite"]["value"] = 0.03
@@ -470,17 +472,17 @@ def test_a_rule_that_diverged_once_is_called_so_and_never_averaged_or_best():
     assert np.isnan(frame.loc["lightning", "learning_rate"])
 
 
-def test_a_finite_loss_that_ends_no_lower_than_it_began_is_a_collapse():
+def test_a_finite_loss_that_ends_no_lower_than_it_began_did_not_train():
     # The accuracy of chance, 0.1, ends at the loss it began with (`short_runs`).
     made = [short_runs(0, 0.9, 0.1, 0.1), short_runs(1, 0.91, 0.95, None)]
     frame = judged(*made)
-    assert list(frame["verdict"]) == ["best", "collapsed", "diverged", "no answer"]
-    assert list(frame["trained"]) == [2, 1, 0, 0] and list(frame["collapsed"]) == [0, 1, 1, 0]
+    assert list(frame["verdict"]) == ["best", "did not train", "diverged", "no answer"]
+    assert list(frame["trained"]) == [2, 1, 0, 0] and list(frame["untrained"]) == [0, 1, 1, 0]
     assert frame.loc["rule1", "accuracy"] == 0.95  # of the seed that trained
     for record in made:
         record["answers"][1]["rule"], record["answers"][2]["rule"] = "lr_max", "twice_lr_max"
     (line,) = verdicts.sentences(made, [])
-    assert line["text"].endswith("lr_max collapsed (1 of 2 seeds), 2 × lr_max diverged (2 of 2 seeds)")
+    assert line["text"].endswith("lr_max did not train (1 of 2 seeds), 2 × lr_max diverged (2 of 2 seeds)")
 
 
 def test_the_summary_names_the_best_and_groups_the_rules():

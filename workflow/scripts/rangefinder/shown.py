@@ -10,7 +10,7 @@ from . import formats
 # What a word of a status or verdict means at a glance; the word itself is always written too.
 KINDS = {
     "good": ("reproduced", "better", "best", "within one point", "yes"),
-    "bad": ("diverged", "collapsed", "worse", "failed"),
+    "bad": ("diverged", "did not train", "worse", "failed"),
     "warn": ("missing", "undecided", "not reached"),
 }
 # Sorts after every time.

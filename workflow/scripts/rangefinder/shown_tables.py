@@ -256,7 +256,7 @@ def confirmation_table(confirmations: Sequence[Mapping[str, Any]]) -> dict[str, 
         "one seed start alike and see the same batches. Mean ± half the 95 % interval over seeds; the difference to "
         "the best learning rate is paired by seed. “Within one point” and “worse” are said where the whole interval "
         "lies on that side of one percentage point below the best (with one seed, the difference itself). The best of "
-        "several is chosen after the fact, which favours it. A run that diverged, or collapsed (its loss ended no "
+        "several is chosen after the fact, which favours it. A run that diverged, or did not train (its loss ended no "
         "lower than it began), is counted, never averaged in."
     )
     return shown_table(rows, caption, "confirmation", "Answers confirmed by short runs", identity=2)

@@ -15,14 +15,14 @@ from .statistics import Interval, mean_interval, paired_difference
 MARGIN = 0.01  # one percentage point: as near to the best as a rule has to come
 TITLES = {"twice_lr_max": "2 × lr_max"} | {name: rule.title for name, rule in RULES.items()}
 ENDS = ("lr_min", "lr_max", "twice_lr_max")  # of the range: bounds, and no rule's suggestion
-VERDICTS = ("best", "within one point", "undecided", "worse", "collapsed", "diverged", "no answer")
+VERDICTS = ("best", "within one point", "undecided", "worse", "did not train", "diverged", "no answer")
 COLUMNS = (
     "range_test",
     "rule",
     "learning_rate",
     "seeds",
     "trained",
-    "collapsed",
+    "untrained",
     "diverged",
     "split",
     *(f"{name}{end}" for name in ("accuracy", "difference") for end in ("", "_low", "_high")),
@@ -34,18 +34,18 @@ COLUMNS = (
 class Trained:
     """What the short runs at one LR came to: accuracy by seed of those that trained, and the seeds that did not.
 
-    A run collapsed if its loss ended no lower than it began: finite, and yet nothing was learned.
+    A run did not train if its loss ended no lower than it began: finite, and yet nothing was learned.
     """
 
     lr: float
     accuracy: dict[int, float] = field(default_factory=dict)
-    collapsed: list[int] = field(default_factory=list)
+    untrained: list[int] = field(default_factory=list)
     diverged: list[int] = field(default_factory=list)
 
     @property
     def failed(self) -> str | None:
         """The worst that happened to any seed, or None if all trained."""
-        return "diverged" if self.diverged else "collapsed" if self.collapsed else None
+        return "diverged" if self.diverged else "did not train" if self.untrained else None
 
     @property
     def mean(self) -> Interval:
@@ -103,7 +103,7 @@ def _confirmed(name: str, records: list[Mapping[str, Any]]) -> Confirmed:
             if entry["status"] == "diverged":
                 place.diverged.append(record["seed"])
             elif entry["loss"] >= entry["initial_loss"]:
-                place.collapsed.append(record["seed"])
+                place.untrained.append(record["seed"])
             else:
                 place.accuracy[record["seed"]] = entry["accuracy"]
     whole = [index for index, entry in enumerate(trained) if entry.failed is None]
@@ -131,7 +131,7 @@ def _rows(records: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
                 "learning_rate": trained and trained.lr,
                 "seeds": len(entry.records),
                 "trained": len(trained.accuracy) if trained else 0,
-                "collapsed": len(trained.collapsed) if trained else 0,
+                "untrained": len(trained.untrained) if trained else 0,
                 "diverged": len(trained.diverged) if trained else 0,
                 "split": entry.records[0]["split"],
                 "verdict": verdict,
@@ -186,7 +186,7 @@ def sentences(
 
 def _reached(trained: Trained) -> str:
     """The accuracy at one LR in words, or how many seeds did not get that far."""
-    failed = len(trained.diverged) + len(trained.collapsed)
+    failed = len(trained.diverged) + len(trained.untrained)
     if failed:
         return f"{trained.failed} ({failed} of {failed + len(trained.accuracy)} seeds)"
     return f"{formats.percent_interval(trained.mean)} %"
