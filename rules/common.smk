@@ -198,10 +198,12 @@ def study_reports(name, wildcards):
 def gpus(wildcards):
     """GPUs a job asks for: one, but none where Snakemake itself runs the jobs and has no GPU.
 
-    A cluster's submitting machine often has none, while its nodes do.
+    A cluster's submitting machine often has none, while its nodes do. Inside the cluster's job it is what that was
+    given, which may be none on request (`--resources gpu=0`).
     """
-    local = workflow.local_exec and not workflow.remote_exec
-    return 1 if not local or gpu_is_here() else 0
+    if workflow.remote_exec:
+        return int(devices.given())
+    return 1 if workflow.non_local_exec or gpu_is_here() else 0
 
 
 # A minute before a job's time limit SLURM tells the training itself to stop, which then writes its checkpoint. Not

@@ -181,6 +181,19 @@ def test_masks(monkeypatch, mask, expected):
     assert [device.uuid[:8] for device in devices.visible()] == expected
 
 
+@pytest.mark.parametrize(
+    ("job", "mask", "expected"),
+    [("17", None, False), ("17", "", False), ("17", "0", True), (None, None, True)],
+)
+def test_a_slurm_job_was_given_what_slurm_names_and_not_what_the_node_has(monkeypatch, job, mask, expected):
+    monkeypatch.setattr(devices, "_listing", lambda: [Device("GPU-a", "GPU-a")])
+    for name, value in (("SLURM_JOB_ID", job), ("CUDA_VISIBLE_DEVICES", mask)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert devices.given() is expected
+
+
 def test_two_masks_that_name_one_device_meet_in_one_lock(monkeypatch):
     monkeypatch.setattr(devices, "_listing", lambda: devices.parse_listing(LISTING))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")

@@ -126,6 +126,17 @@ def outlook(limit: int | None, slots: int = 1) -> str:
     return f"gpu={limit}, with {pool} visible here: all are used"
 
 
+def given() -> bool:
+    """In a cluster's job: whether it was given a device.
+
+    SLURM names what it gave in ``CUDA_VISIBLE_DEVICES``. Where it gave nothing, nvidia-smi may still list the node's
+    GPUs, which are other jobs' then.
+    """
+    if "SLURM_JOB_ID" in os.environ and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        return False
+    return bool(visible())
+
+
 def lease_folder() -> Path:
     """The folder of lock files, node-local and shared by all users (like /tmp: anyone may add, none take away)."""
     folder = Path(os.environ.get("RANGEFINDER_LEASES") or Path(tempfile.gettempdir()) / "rangefinder-leases")
