@@ -181,6 +181,15 @@ def published_files(wildcards):
     )
 
 
+def published_check(wildcards):
+    """What says that the published numbers a study ends in are usable, before hours of training.
+
+    Only that it is there counts: a study written anew does not make its runs old.
+    """
+    study = f"{RESULTS}/{wildcards.study}/study.json"
+    return ancient(study) if study_of(wildcards.study).content["published"] else []
+
+
 def report_files(name):
     """The report of a study, by the study's name."""
     return [

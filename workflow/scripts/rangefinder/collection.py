@@ -10,6 +10,7 @@ from typing import Any
 
 from . import (
     cells,
+    claims,
     findings,
     lr_range,
     published,
@@ -178,6 +179,21 @@ def describe(ranges: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
             "section": "replay",
         },
     ]
+
+
+def check_published(study: dict[str, Any], folder: Path | str) -> None:
+    """Read what a study is compared with as the report will, without any record of a run.
+
+    Args:
+        study: content of study.json.
+        folder: of the published numbers, curves and claims.
+
+    Raises:
+        InputError: one of the files cannot be used, or names a cell that the study does not have.
+    """
+    published.read(study["published"], study, directory=folder)
+    published_curves.read(study["published"], directory=folder)
+    claims.read(study["name"], directory=folder)
 
 
 def collect(
