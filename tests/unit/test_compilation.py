@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from rangefinder import clocks, compilation, data, training
+from rangefinder import clocks, compilation, data, range_test, records, training
 from rangefinder.errors import InputError
 
 PARAMETERS = {
@@ -58,6 +58,27 @@ def test_compiling_ahead_leaves_every_bit_as_it_was(digits, monkeypatch):
     assert compiled.losses.tolist() == eager.losses.tolist()
     mine, theirs = compiled.parts.model.state_dict(), eager.parts.model.state_dict()
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_a_range_test_sweeps_the_compiled_model(digits, tmp_path, monkeypatch):
+    class Halved(torch.nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            return self.model(x) / 2
+
+    monkeypatch.setattr(torch, "compile", lambda model, *, dynamic: Halved(model))
+    data.prepare({"name": "digits"}, tmp_path / "digits")
+    parameters = {key: value for key, value in PARAMETERS.items() if key not in ("schedule", "lr", "epochs")}
+    parameters |= {"start_lr": 1e-3, "end_lr": 1e-2, "steps_per_decade": 5}
+    losses = {}
+    for name in (True, False):
+        spec = {"study": "s", "range_test": "t", "seed": 3, "parameters": parameters | {"compile": name}}
+        range_test.run(spec, data_folder=tmp_path / "digits", folder=tmp_path / str(name))
+        losses[name] = records.read_csv(tmp_path / str(name) / "sweep.csv", records.SWEEP_COLUMNS)["loss"][0]
+    assert losses[True] != losses[False]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +13,29 @@ import torch
 from torch import nn
 
 from . import compilation, data, models, optimizers
+from .clocks import Clocks
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
+
+
+@contextmanager
+def untouched(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Restore model, optimizer and random number generators at the end of the block."""
+    model_state = copy.deepcopy(model.state_dict())
+    optimizer_state = copy.deepcopy(optimizer.state_dict())
+    training = model.training
+    rng = torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
+    try:
+        yield
+    finally:
+        model.load_state_dict(model_state)
+        optimizer.load_state_dict(optimizer_state)
+        optimizer.zero_grad(set_to_none=True)
+        model.train(training)
+        torch.set_rng_state(rng)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
 
 
 class EvaluationSet:
@@ -80,11 +104,14 @@ class Experiment:
             output = model(x)
         return output.float()
 
-    def compile(self) -> None:
-        """Compile the model, by one forward and backward pass with every batch size of the run.
+    def compile(self, clocks: Clocks) -> None:
+        """Where the run asks for it, compile the model by a forward and a backward pass with every batch size."""
+        if not self.parameters.get("compile"):
+            return
+        with clocks.running("compile"), untouched(self.model, self.optimizer):
+            self._compile()
 
-        Gradients, and what a model keeps of its batches, are left changed: restore the state around it.
-        """
+    def _compile(self) -> None:
         sizes = compilation.batch_sizes(
             self.loader.samples,
             self.loader.batch_size,

@@ -5,11 +5,9 @@ Source: L. N. Smith, "Cyclical Learning Rates for Training Neural Networks", WAC
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,26 +77,6 @@ def rates(parameters: Mapping[str, Any], per_epoch: int) -> np.ndarray:
     )
 
 
-@contextmanager
-def untouched(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Restore model, optimizer and random number generators at the end of the block."""
-    model_state = copy.deepcopy(model.state_dict())
-    optimizer_state = copy.deepcopy(optimizer.state_dict())
-    training = model.training
-    rng = torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
-    try:
-        yield
-    finally:
-        model.load_state_dict(model_state)
-        optimizer.load_state_dict(optimizer_state)
-        optimizer.zero_grad(set_to_none=True)
-        model.train(training)
-        torch.set_rng_state(rng)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
-
-
 def sweep(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -135,7 +113,7 @@ def sweep(
     stopped = None
     report = report or Progress()
     report.begin(0, total)
-    with untouched(model, optimizer):
+    with experiment.untouched(model, optimizer):
         made = total
         for step in range(total):
             optimizers.set_lr(optimizer, float(lrs[step]))
@@ -217,9 +195,10 @@ def run(
         )
         every = parameters.get("validation_every") or 0
         validation = parts.evaluation("validation") if every else None
+    parts.compile(clocks)
     with clocks.running("train"):
         result = sweep(
-            parts.model,
+            parts.step_model,
             parts.optimizer,
             endless(parts.loader),
             lrs,

@@ -20,7 +20,6 @@ from . import (
     experiment,
     optimizers,
     provenance,
-    range_test,
     records,
     resolution,
     run_lock,
@@ -220,9 +219,7 @@ class Trainer:
             self.parts = experiment.build(
                 parameters, arrays, device=device, lr=parameters["lr"], epochs=self.epochs
             )
-        if parameters.get("compile"):
-            with clocks.running("compile"), range_test.untouched(self.parts.model, self.parts.optimizer):
-                self.parts.compile()
+        self.parts.compile(clocks)
         with clocks.running("startup"):
             self.device = device
             self.steps_per_epoch = self.parts.loader.steps_per_epoch
