@@ -117,6 +117,7 @@ def main() -> None:
         "engine": engine(),
         "engine, channels last": engine(channels_last=True),
         "engine, compiled": engine(compile=True),
+        "engine, compiled, channels last": engine(compile=True, channels_last=True),
     }
     written = "write-up's loop, one loader process"
     harness.main(
@@ -130,6 +131,11 @@ def main() -> None:
                 "the same without a loader process", "write-up's loop, no loader process", "engine"
             ),
             harness.Ratio("write-up's loop over the compiled engine", written, "engine, compiled", least=2.8),
+            harness.Ratio(
+                "write-up's loop over both, compiled and channels last",
+                written,
+                "engine, compiled, channels last",
+            ),
             harness.Ratio("write-up's loop over channels last", written, "engine, channels last"),
             harness.Ratio("plain loop over the engine", "plain loop on tensors", "engine"),
         ],
