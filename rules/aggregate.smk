@@ -22,6 +22,7 @@ rule resolve_study:
         runs=f"{RESULTS}/{{study}}/runs.csv",
     log:
         f"{RESULTS}/{{study}}/logs/resolve_study.log",
+    localrule: True
     conda:
         "../envs/report.yaml"
     params:
@@ -51,6 +52,7 @@ rule aggregate:
         ],
     log:
         f"{RESULTS}/{{study}}/logs/aggregate.log",
+    localrule: True
     conda:
         "../envs/report.yaml"
     script:

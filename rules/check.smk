@@ -10,6 +10,7 @@ rule check_parts:
         f"{RESULTS}/{{study}}/logs/check_parts/{{combination}}.log",
     # Before the jobs of other parts of the study, which need not wait for it.
     priority: 100
+    localrule: True
     conda:
         "../envs/train.yaml"
     params:

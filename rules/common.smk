@@ -1,5 +1,6 @@
 """Configuration, the studies, and the functions that rules look things up with."""
 
+import os
 import sys
 from functools import cache, partial
 from pathlib import Path
@@ -33,11 +34,11 @@ DATA = f"{RESULTS}/data"
 STUDY_FILES = or_exit(studies.find, config["studies_dir"])
 # A folder of results belongs to one study, whole or shrunk to a trial.
 FOLDERS = {runs.folder(name, config["trial"]): name for name in STUDY_FILES}
-
-
-DATASETS = (
-    {}
-)  # how each data set is prepared, by its key; filled by the studies that are read
+# How each data set is prepared, by its key; filled by the studies that are read.
+DATASETS = {}
+# Whether this process is the one that runs jobs: a job's own Snakemake and a dry run leave nothing behind.
+# (`workflow.dryrun` is only known once the Snakefile has been read.)
+WORKS = workflow.is_main_process and not workflow.output_settings.dryrun
 
 
 @cache
@@ -45,7 +46,7 @@ def study_of(folder):
     """The study whose results are in this folder."""
     study = or_exit(studies.load, STUDY_FILES[FOLDERS[folder]], config["trial"])
     DATASETS.update(study.datasets)
-    if workflow.is_main_process and not workflow.dryrun:
+    if WORKS:
         progress.write_jobs(f"{RESULTS}/{folder}", study)
     return study
 
@@ -204,6 +205,44 @@ def study_reports(name, wildcards):
     return report_files(name)
 
 
+def study_data(wildcards):
+    """Every prepared data set of a study."""
+    keys = study_of(wildcards.study).datasets
+    return [file for key in keys for file in data_files(key)]
+
+
+def study_checks(wildcards):
+    """Every check of a study's own parts."""
+    return [
+        f"{RESULTS}/{wildcards.study}/checks/{key}.json"
+        for key in combinations_of(wildcards.study)
+    ]
+
+
+def plan_file(name):
+    """The plan of a study, by the study's name."""
+    return f"{RESULTS}/{runs.folder(name, config['trial'])}/plan.md"
+
+
+def study_plan(name, wildcards):
+    """`plan_file` as an input function: the study is read only when it is asked for."""
+    study_of(runs.folder(name, config["trial"]))
+    return plan_file(name)
+
+
+def places(wildcards):
+    """Numbers of jobs at once that a plan tells the duration for: one, as many as were given, as many as fit here."""
+    limit = workflow.global_resources.get("gpu")
+    given = getattr(limit, "value", limit)
+    cores = [workflow.cores or 1, os.cpu_count()]
+    fit = devices.visible()
+    if fit and given != 0:
+        shares = len(fit) * config["jobs_per_gpu"]
+        cores = [min(count, shares) for count in cores]
+        cores[0] = min(cores[0], given or shares)
+    return sorted({1, *cores})
+
+
 def gpus(wildcards):
     """GPUs a job asks for: one, but none where Snakemake itself runs the jobs and has no GPU.
 
@@ -226,7 +265,7 @@ def gpu_is_here():
     return bool(devices.visible())
 
 
-if workflow.is_main_process and not workflow.dryrun:
+if WORKS:
     sessions.begin()
 
 
@@ -244,14 +283,3 @@ wildcard_constraints:
     dataset="[A-Za-z0-9][A-Za-z0-9._-]*",
     seed="[0-9]+",
     combination="[0-9a-f]{16}",
-
-
-localrules:
-    check_parts,
-    prepare_data,
-    extract_lr_range,
-    resolve_study,
-    aggregate,
-    draw_figures,
-    write_plan,
-    write_report,

@@ -15,6 +15,7 @@ rule prepare_data:
         f"{DATA}/logs/{{dataset}}.log",
     # A download may fail in passing; a file that is there and wrong fails each time, and says so.
     retries: 0 if config["data_dir"] or not config["download"] else 3
+    localrule: True
     conda:
         "../envs/train.yaml"
     params:

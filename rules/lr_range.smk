@@ -33,6 +33,7 @@ rule extract_lr_range:
         range=f"{RESULTS}/{{study}}/lr_range/{{range_test}}/range.json",
     log:
         f"{RESULTS}/{{study}}/logs/extract_lr_range/{{range_test}}.log",
+    localrule: True
     conda:
         "../envs/report.yaml"
     script:

@@ -30,6 +30,7 @@ rule draw_figures:
         ),
     log:
         f"{RESULTS}/{{study}}/logs/draw_figures.log",
+    localrule: True
     conda:
         "../envs/report.yaml"
     script:
@@ -56,6 +57,7 @@ rule write_report:
         markdown=f"{RESULTS}/{{study}}/report.md",
     log:
         f"{RESULTS}/{{study}}/logs/write_report.log",
+    localrule: True
     conda:
         "../envs/report.yaml"
     script:
