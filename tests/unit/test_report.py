@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rangefinder import cells, records, report, tables
+from rangefinder import cells, records, report, summary, tables
 from rangefinder.statistics import mean_interval
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -180,6 +180,18 @@ def test_schedules_are_compared_at_the_same_batch_and_a_diverged_one_is_left_out
     # By seed +4 and +4 points over seeds 0 and 1: an interval without width leaves out zero.
     assert (answer["headline"], answer["sure"]) == ("step", ("good", "real"))
     assert "+4.00 ± 0.00 points over none" in answer["text"] and "not told apart" not in answer["text"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "sure"),
+    [(0.02, 0.05, ("good", "found")), (0.02, 0.2, ("warn", "uncertain")), (None, None, ("warn", "one seed"))],
+)
+def test_a_suggestion_whose_interval_leaves_the_usable_range_is_uncertain(low, high, sure):
+    entry = {"range_test": "sgd", "optimizer": "SGD", "batch_size": 64, "seeds": [0, 1], "status": "ok"}
+    for name, value in (("lr_min", 0.01), ("suggested_lr", 0.03), ("lr_max", 0.1)):
+        entry[name] = {"value": value, "low": low, "high": high, "factor": None}
+    (group,) = summary.summary([entry], [], {"largest_batch": tables.largest_batch([])})
+    assert group["answers"][0]["sure"] == sure and group["answers"][0]["headline"] == "0.03"
 
 
 def test_schedules_that_cannot_be_told_apart_share_the_headline(example):

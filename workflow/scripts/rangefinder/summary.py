@@ -77,7 +77,16 @@ def _range_answer(entry: Mapping[str, Any]) -> dict[str, Any]:
         text += "; one seed, so no interval"
     if not sound:
         text += f"; {STATUS_WORDS[entry['status']]}"
-    sure = ("good", "found") if sound else ("warn", entry["status"].replace("_", " "))
+    if not sound:
+        sure = ("warn", entry["status"].replace("_", " "))
+    elif suggested["low"] is None:
+        sure = ("warn", "one seed")
+    else:
+        inside = (
+            entry["lr_min"]["value"] <= suggested["low"] and suggested["high"] <= entry["lr_max"]["value"]
+        )
+        # An interval that leaves the usable range says that the seeds disagree on where it is.
+        sure = ("good", "found") if inside else ("warn", "uncertain")
     return answer | {"headline": formats.range_value(suggested), "text": text, "sure": sure}
 
 
