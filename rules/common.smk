@@ -254,6 +254,12 @@ def gpus(wildcards):
     return 1 if workflow.non_local_exec or gpu_is_here() else 0
 
 
+def run_gpus(wildcards):
+    """GPUs a training run asks for; inside a cluster's job no more than that was given."""
+    count = config["gpus_per_run"] * gpus(wildcards)
+    return min(count, len(devices.visible())) if workflow.remote_exec else count
+
+
 # A minute before a job's time limit SLURM tells the training itself to stop, which then writes its checkpoint. Not
 # USR1 and not B:TERM: they end the job's own Snakemake first.
 STOP_IN_TIME = "--signal=TERM@60"

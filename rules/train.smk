@@ -18,7 +18,7 @@ rule train:
         "../envs/train.yaml"
     threads: 1
     resources:
-        gpu=gpus,
+        gpu=run_gpus,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
         slurm_extra=STOP_IN_TIME,

@@ -76,9 +76,10 @@ class Pool:
         events = []
         for run in self.runs:
             for line in (self.folder / f"logs/train/{run}.log").read_text().splitlines():
-                if match := re.match(r"(\S+ \S+) INFO (leased|released) (FAKE-\d)$", line):
+                if match := re.match(r"(\S+ \S+) INFO (leased|released) (FAKE.*)", line):
                     when = datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S,%f").timestamp()
-                    events.append((when, {"leased": 1, "released": -1}[match[2]], match[3]))
+                    change = {"leased": 1, "released": -1}[match[2]]
+                    events += [(when, change, device) for device in match[3].split(", ")]
         if kill:  # Snakemake takes the log of a failed attempt away
             device, *times = (folder / "killed").read_text().split()
             events += [(float(when), change, device) for when, change in zip(times, (1, -1), strict=True)]
@@ -132,3 +133,11 @@ def test_two_jobs_to_a_device_where_it_is_asked_for(tmp_path):
     pool = Pool(tmp_path, 6, "--resources", "gpu=4", "--config", "jobs_per_gpu=2", devices=2)
     assert pool.most_at_once() == ({"FAKE-0": 2, "FAKE-1": 2}, 4)
     assert pool.leases() == 6 and pool.waited() == 0
+
+
+def test_a_run_on_two_devices_holds_both_or_none(tmp_path):
+    pool = Pool(tmp_path, 2, "--resources", "gpu=4", "--config", "gpus_per_run=2")
+    assert pool.most_at_once() == ({"FAKE-0": 1, "FAKE-1": 1, "FAKE-2": 1, "FAKE-3": 1}, 4)
+    assert pool.leases() == 4 and pool.waited() == 0
+    for run in pool.runs:
+        assert records.read_run(pool.folder / "runs" / run)["machine"]["processes"] == 2

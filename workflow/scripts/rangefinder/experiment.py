@@ -14,6 +14,7 @@ from torch import nn
 
 from . import compilation, data, models, optimizers
 from .clocks import Clocks
+from .shares import Share
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 
@@ -45,10 +46,12 @@ class EvaluationSet:
         arrays, parameters = experiment.arrays, experiment.parameters
         source = "test" if split == "test" else "train"
         self.experiment = experiment
+        indices = getattr(experiment.splits, split)
+        self.samples, share = len(indices), experiment.share
         self.batches = data.evaluation_batches(
             getattr(arrays, f"{source}_images"),
             getattr(arrays, f"{source}_labels"),
-            indices=getattr(experiment.splits, split),
+            indices=indices if share is None else indices[slice(*share.bounds(len(indices)))],
             batch_size=parameters.get("eval_batch_size") or 1000,
             normalise=data.normalisation(parameters["dataset"].get("normalise"), arrays),
             device=experiment.device,
@@ -69,7 +72,9 @@ class EvaluationSet:
                 total += nn.functional.cross_entropy(output, y, reduction="sum")
                 correct += (output.argmax(1) == y).sum()
         model.train(was_training)
-        return total.item() / self.batches.samples, correct.item() / self.batches.samples
+        if self.experiment.share is not None:
+            self.experiment.share.add(total, correct)
+        return total.item() / self.samples, correct.item() / self.samples
 
 
 @dataclass
@@ -85,6 +90,7 @@ class Experiment:
     step_model: nn.Module  # the model, or its compiled form: what a training step calls
     optimizer: torch.optim.Optimizer
     loader: data.Loader
+    share: Share | None = None  # of this process, where several train the run
 
     @property
     def model_parameters(self) -> int:
@@ -150,6 +156,7 @@ def build(
     device: torch.device,
     lr: float,
     epochs: int,
+    share: Share | None = None,
 ) -> Experiment:
     """Build every part from resolved parameters, the run's seed among them.
 
@@ -158,6 +165,7 @@ def build(
         arrays: the loaded data set.
         lr: learning rate the optimizer is made with (schedules set it before every step).
         epochs: epochs that will be trained (``order: torch-dataloader`` draws their seeds ahead).
+        share: of this process, where several train the run: evaluations are shared out.
 
     Raises:
         InputError: a part cannot be built from its parameters.
@@ -202,4 +210,5 @@ def build(
         compilation.compiled(model, device) if parameters.get("compile") else model,
         optimizers.build(parameters["optimizer"], list(model.named_parameters()), lr=lr),
         loader,
+        share,
     )

@@ -86,7 +86,11 @@ def environment() -> dict[str, str | int]:
 
 
 def machine(
-    device: torch.device, clocks: Clocks, *, epochs: Sequence[Any] = (), resumed: int = 0
+    device: torch.device,
+    clocks: Clocks,
+    *,
+    epochs: Sequence[Any] = (),
+    resumed: int = 0,
 ) -> dict[str, Any]:
     """The content of machine.json: all of a job that may differ between two machines.
 
@@ -104,4 +108,5 @@ def machine(
         "epochs": list(epochs),
         "peak_memory_bytes": torch.cuda.max_memory_allocated(device) if on_gpu else None,
         "resumed": resumed,
+        "processes": 1,
     }

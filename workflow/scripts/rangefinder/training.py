@@ -31,6 +31,7 @@ from .checkpoints import Checkpoints
 from .clocks import Clocks
 from .errors import RunError
 from .progress import Progress
+from .shares import Share
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def run(
         folder: where run.json, machine.json, epochs.csv and steps.csv go.
         checkpoint_folder: where checkpoints and the run's lock are while it trains.
         notes_folder: where a run that does not come to its end leaves a note on why (`unfinished`).
-        leased: number of GPUs leased for the run; 0 trains on the CPU.
+        leased: number of GPUs leased for the run; 0 trains on the CPU, more than one with a process for each.
         clocks: clocks that already hold the job's waiting and start-up time.
         checkpoint_minutes: minutes between two checkpoints.
         checkpoint_epochs: epochs between two checkpoints, where they come sooner.
@@ -88,6 +89,7 @@ def run(
     Raises:
         Interrupted: told to stop; a checkpoint holds the state, and the same call continues from it.
         OutOfMemory: the device's memory is too small for the batch.
+        RunError: one of several processes died.
         InputError: the specification, the LR range or the data cannot be used.
     """
     spec_digest = runs.digest(spec)
@@ -99,44 +101,101 @@ def run(
             parameters["micro_batch"] = _halved(parameters, note)
         with clocks.running("data"):
             arrays = data.load(data_folder, verify="full")
-        digest = runs.digest(parameters)
-        checkpoints = Checkpoints(
-            checkpoint_folder, spec["run"], runs.digest({"run": digest, "data": arrays.digest})
-        )
-        with run_lock.hold(checkpoint_folder, spec["run"], LOCK_WAIT_S), stop_on_signal() as stop:
-            with memory_watched(parameters, progress):
-                trainer = Trainer(
-                    parameters,
-                    arrays,
-                    device=experiment.pick_device(leased),
-                    clocks=clocks,
-                    checkpoints=checkpoints,
-                    checkpoint_seconds=60 * checkpoint_minutes,
-                    checkpoint_epochs=checkpoint_epochs,
-                    stop=stop,
-                    report=report,
+        digest = runs.digest({"run": runs.digest(parameters), "data": arrays.digest})
+        job = {
+            "spec": dict(spec),
+            "parameters": parameters,
+            "range_status": lr_range["status"] if lr_range else None,
+            "folder": str(folder),
+            "checkpoints": [str(checkpoint_folder), spec["run"], digest],
+            "checkpoint_seconds": 60 * checkpoint_minutes,
+            "checkpoint_epochs": checkpoint_epochs,
+        }
+        checkpoints = Checkpoints(*job["checkpoints"])
+        with run_lock.hold(checkpoint_folder, spec["run"], LOCK_WAIT_S):
+            if leased > 1:
+                from . import distributed
+
+                job["data_folder"] = str(data_folder)
+                distributed.launch(
+                    "rangefinder.process", job, leased, clocks=clocks, progress=progress, told=report
                 )
-                progress["steps"] = len(trainer.losses)
-                trainer.resume()
-                try:
-                    trainer.train()
-                finally:
-                    progress["step"] = trainer.step
-            record = {
-                **{key: spec[key] for key in ("study", "run", "seed")},
-                "parameters": parameters,
-                "digest": digest,
-                "spec_digest": spec_digest,
-                "lr": {
-                    "expression": spec["parameters"]["lr"],
-                    "value": parameters["lr"],
-                    "range_test": spec.get("range_test"),
-                    "range_status": lr_range["status"] if lr_range else None,
-                },
-                **trainer.record(),
-                "provenance": provenance.provenance(arrays.digest),
-            }
-            records.write_run(folder, record, trainer.machine(), trainer.epoch_table(), trainer.step_table())
+                return records.read_json(Path(folder) / "run.json", "run")
+            device = experiment.pick_device(leased)
+            return train(
+                job,
+                arrays,
+                device=device,
+                clocks=clocks,
+                checkpoints=checkpoints,
+                progress=progress,
+                report=report,
+            )
+
+
+def train(
+    job: Mapping[str, Any],
+    arrays: data.Arrays,
+    *,
+    clocks: Clocks,
+    checkpoints: Checkpoints,
+    progress: dict[str, Any],
+    share: Share | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Train a run from its resolved parameters, as one process or as this process's share; write the record.
+
+    Args:
+        job: as `run` makes it.
+        progress: is told how far the run came.
+        share: of this process, where several train the run; the first of them writes the record.
+        options: of the trainer.
+
+    Returns:
+        The content of run.json, but for what is written into every record.
+    """
+    spec, parameters = job["spec"], job["parameters"]
+    kind, processes = Trainer, 1
+    if share is not None:
+        from .parallel import ParallelTrainer
+
+        kind, processes, options = ParallelTrainer, share.count, options | {"share": share}
+    with stop_on_signal() as stop:
+        with memory_watched(parameters, progress, processes):
+            trainer = kind(
+                parameters,
+                arrays,
+                clocks=clocks,
+                checkpoints=checkpoints,
+                checkpoint_seconds=job["checkpoint_seconds"],
+                checkpoint_epochs=job["checkpoint_epochs"],
+                stop=stop,
+                **options,
+            )
+            progress["steps"] = len(trainer.losses)
+            trainer.resume()
+            try:
+                trainer.train()
+            finally:
+                progress["step"] = trainer.step
+        record = {
+            **{key: spec[key] for key in ("study", "run", "seed")},
+            "parameters": parameters,
+            "digest": runs.digest(parameters),
+            "spec_digest": runs.digest(spec),
+            "lr": {
+                "expression": spec["parameters"]["lr"],
+                "value": parameters["lr"],
+                "range_test": spec.get("range_test"),
+                "range_status": job["range_status"],
+            },
+            **trainer.record(),
+            "provenance": provenance.provenance(arrays.digest),
+        }
+        if share is None or share.rank == 0:
+            records.write_run(
+                job["folder"], record, trainer.machine(), trainer.epoch_table(), trainer.step_table()
+            )
             checkpoints.remove()
     return record
 
@@ -146,7 +205,9 @@ _NO_MEMORY = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
 
 
 @contextmanager
-def memory_watched(parameters: Mapping[str, Any], progress: dict[str, Any]) -> Iterator[None]:
+def memory_watched(
+    parameters: Mapping[str, Any], progress: dict[str, Any], processes: int = 1
+) -> Iterator[None]:
     """Turn every way in which memory can run out into `OutOfMemory` with its advice, noted in `progress`."""
     try:
         yield
@@ -154,7 +215,7 @@ def memory_watched(parameters: Mapping[str, Any], progress: dict[str, Any]) -> I
         own = isinstance(error, MemoryError | torch.OutOfMemoryError)
         if not own and not any(text in str(error) for text in _NO_MEMORY):
             raise
-        at_once = parameters.get("micro_batch") or parameters["batch_size"]
+        at_once = parameters.get("micro_batch") or -(-parameters["batch_size"] // processes)
         advice = f"set run.micro_batch to {max(1, at_once // 2)} or less"
         progress |= {"micro_batch": at_once, "advice": advice}
         raise OutOfMemory(f"out of memory with {at_once} samples at once; {advice}") from error
@@ -172,16 +233,16 @@ def _halved(parameters: Mapping[str, Any], note: Mapping[str, Any] | None) -> in
     return micro
 
 
-class _Stop:
+class Stop:
     """Whether a signal asked the run to stop."""
 
     signal: int | None = None
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[_Stop]:
+def stop_on_signal() -> Iterator[Stop]:
     """Turn SIGTERM and SIGINT into a flag that the loop reads, so that a step is never cut in two."""
-    stop = _Stop()
+    stop = Stop()
 
     def note(number: int, _frame: object) -> None:
         stop.signal = number
@@ -207,19 +268,21 @@ class Trainer:
         checkpoints: Checkpoints | None = None,
         checkpoint_seconds: float = math.inf,
         checkpoint_epochs: int | None = None,
-        stop: _Stop | None = None,
+        stop: Stop | None = None,
         report: Progress | None = None,
+        share: Share | None = None,
     ) -> None:
         self.parameters, self.clocks, self.checkpoints = parameters, clocks, checkpoints
         self.checkpoint_seconds, self.checkpoint_epochs = checkpoint_seconds, checkpoint_epochs
-        self.stop = stop or _Stop()
+        self.stop = stop or Stop()
         self.report = report or Progress()
         self.epochs = parameters["epochs"]
         with clocks.running("startup"):
             self.parts = experiment.build(
-                parameters, arrays, device=device, lr=parameters["lr"], epochs=self.epochs
+                parameters, arrays, device=device, lr=parameters["lr"], epochs=self.epochs, share=share
             )
-        self.parts.compile(clocks)
+        if share is None:  # shares differ in size: there it is compiled as they come
+            self.parts.compile(clocks)
         with clocks.running("startup"):
             self.device = device
             self.steps_per_epoch = self.parts.loader.steps_per_epoch
@@ -262,8 +325,7 @@ class Trainer:
             self.parts.loader.start_epoch(epoch)
             last = min((epoch + 1) * self.steps_per_epoch, len(self.losses))
             while self.step < last and self.divergence is None:
-                until = min(last, (self.step // LOOK_EVERY + 1) * LOOK_EVERY)
-                self._steps(until, first_of_epoch=epoch * self.steps_per_epoch)
+                self._steps(self._next_look(last), first_of_epoch=epoch * self.steps_per_epoch)
                 self._find_divergence()
                 self.report.made(self.step, lambda: self.losses[self.step - 1].item())
                 if self.stop.signal is not None or self._checkpoint_due():
@@ -274,12 +336,14 @@ class Trainer:
         if self.divergence is None:
             self._maybe_checkpoint()
 
+    def _next_look(self, last: int) -> int:
+        """The step before which the device is looked at next, `last` at the latest."""
+        return min(last, (self.step // LOOK_EVERY + 1) * LOOK_EVERY)
+
     def _steps(self, until: int, first_of_epoch: int) -> None:
         """Make steps up to `until` without ever waiting for the device."""
-        parts, losses, lrs = self.parts, self.losses, self.schedule.lr
-        momenta, micro = self.schedule.momentum, self.parameters.get("micro_batch")
-        optimizer, model, batch, stop = parts.optimizer, parts.step_model, parts.loader.batch, self.stop
-        forward, cross_entropy = parts.forward, nn.functional.cross_entropy
+        losses, lrs, momenta = self.losses, self.schedule.lr, self.schedule.momentum
+        optimizer, gradients, stop = self.parts.optimizer, self._gradients, self.stop
         current = None
         for step in range(self.step, until):
             if lrs[step] != current:
@@ -287,21 +351,25 @@ class Trainer:
                 optimizers.set_lr(optimizer, float(current))
             if momenta is not None:
                 optimizers.set_momentum(optimizer, float(momenta[step]))
-            x, y = batch(step - first_of_epoch)
             optimizer.zero_grad(set_to_none=True)
-            if micro is None or micro >= len(y):
-                output = forward(model, x)
-                loss = cross_entropy(output, y)
-                loss.backward()
-                losses[step] = loss.detach()
-                self.correct += (output.detach().argmax(1) == y).sum()
-            else:
-                losses[step] = self._accumulate(x, y, micro)
+            losses[step] = gradients(step - first_of_epoch)
             optimizer.step()
-            self.samples += len(y)
             self.step = step + 1
             if stop.signal is not None:
                 return
+
+    def _gradients(self, step: int) -> torch.Tensor:
+        """Gradients of the epoch's batch `step` (0-based); its mean loss."""
+        x, y = self.parts.loader.batch(step)
+        self.samples += len(y)
+        micro = self.parameters.get("micro_batch")
+        if micro is not None and micro < len(y):
+            return self._accumulate(x, y, micro)
+        output = self.parts.forward(self.parts.step_model, x)
+        loss = nn.functional.cross_entropy(output, y)
+        loss.backward()
+        self.correct += (output.detach().argmax(1) == y).sum()
+        return loss.detach()
 
     def _accumulate(self, x: torch.Tensor, y: torch.Tensor, micro: int) -> torch.Tensor:
         """Gradients of the whole batch, `micro` samples at a time: per-sample losses over the batch size."""
@@ -412,8 +480,11 @@ class Trainer:
     def resume(self) -> None:
         """Continue from the newest whole checkpoint, if there is one."""
         state = self.checkpoints.load() if self.checkpoints is not None else None
-        if state is None:
-            return
+        if state is not None:
+            self._restore(state)
+            log.info("continuing from the checkpoint at step %d of %d", self.step, len(self.losses))
+
+    def _restore(self, state: dict[str, Any]) -> None:
         self.parts.model.load_state_dict(state["model"])
         self.parts.optimizer.load_state_dict(state["optimizer"])
         self.step = self.checked = self.last_checkpoint_step = state["step"]
@@ -427,7 +498,6 @@ class Trainer:
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"], self.device)
-        log.info("continuing from the checkpoint at step %d of %d", self.step, len(self.losses))
 
     # --- the record ---
 

@@ -155,13 +155,20 @@ class Loader:
                     kept.copy_(values)
         self.epoch = epoch
 
+    def span(self, step: int) -> tuple[int, int]:
+        """Where batch ``step`` (0-based) stands in the epoch's order: first and past-the-last place."""
+        first = step * self.batch_size
+        return first, min(first + self.batch_size, self.samples)
+
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Batch ``step`` (0-based) of the epoch started last: images [B, C, H, W], labels int64 [B].
 
         Labels are a view into a buffer that the next ``start_epoch`` refills.
         """
-        first = step * self.batch_size
-        last = min(first + self.batch_size, self.samples)
+        return self.between(*self.span(step))
+
+    def between(self, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """`batch` for the samples in places ``first`` up to ``last`` of the epoch's order."""
         indices = self._indices[first:last]
         if self._augmentation is None:
             gathered = self._store.images.index_select(0, indices)

@@ -1,0 +1,131 @@
+"""Runs that several processes train: the curve and weights of one process, whatever the shares."""
+
+import itertools
+import multiprocessing
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed
+from rangefinder import clocks, data, parallel, shares, training
+from test_training import PLAIN
+
+CONTEXT = multiprocessing.get_context("fork")  # children need not import torch again
+BN = {"name": "BNCNN", "widths": [4, 4, 4]}
+
+# Batches that do not divide: 58 samples at the end of an epoch for 2 or 4 processes; a last batch of 2 samples, fewer
+# than 4 processes; micro-batches of which the last is smaller; a last batch that is one micro-batch.
+CASES = {
+    "plain": {"schedule": {"name": "OneCycleLR"}},
+    "whole-batch-norm": {"model": BN, "batch_size": 62},
+    "ghost-batch-norm": {"model": BN, "micro_batch": 16},
+    "ghost-batch-norm-short": {"model": BN, "batch_size": 60, "micro_batch": 12},
+    "augmented-lars": {
+        "optimizer": {"name": "LARS", "trust_coefficient": 0.01},
+        "dataset": PLAIN["dataset"] | {"augmentation": {"random_crop": 1}},
+        "drop_last": True,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    data.prepare({"name": "digits"}, folder)
+    return folder
+
+
+def result(trainer) -> dict:
+    return {
+        "losses": trainer.losses.double().numpy(),
+        "rows": trainer.rows,
+        "weights": {name: value.double().numpy() for name, value in trainer.parts.model.state_dict().items()},
+    }
+
+
+def share_of(rank: int, count: int, folder: Path, digits: Path, cases: dict) -> None:
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet-{count}", rank=rank, world_size=count
+    )
+    for name, parameters in cases.items():
+        trainer = parallel.ParallelTrainer(
+            parameters,
+            data.load(digits),
+            device=torch.device("cpu"),
+            clocks=clocks.Clocks(),
+            share=shares.Share(rank, count),
+        )
+        trainer.train()
+        torch.save(result(trainer), folder / f"{name}-{count}-{rank}.pt")
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def curves(digits: Path, folder: Path, precision: str) -> dict:
+    """Every case trained by 1, 2 and 4 processes: ``{(case, count, rank): result}``."""
+    cases = {name: PLAIN | {"precision": precision} | changes for name, changes in CASES.items()}
+    found = {}
+    for count in (2, 4):
+        processes = [
+            CONTEXT.Process(target=share_of, args=(rank, count, folder, digits, cases))
+            for rank in range(count)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(600)
+        assert [process.exitcode for process in processes] == [0] * count
+        for name in cases:
+            for rank in range(count):
+                path = folder / f"{name}-{count}-{rank}.pt"
+                found[name, count, rank] = torch.load(path, weights_only=False)
+    for name, parameters in cases.items():
+        trainer = training.Trainer(
+            parameters, data.load(digits), device=torch.device("cpu"), clocks=clocks.Clocks()
+        )
+        trainer.train()
+        found[name, 1, 0] = result(trainer)
+    return found
+
+
+@pytest.fixture(scope="module")
+def double(digits, tmp_path_factory):
+    return curves(digits, tmp_path_factory.mktemp("curves"), "fp64")
+
+
+def differences(one: dict, other: dict) -> tuple[float, float]:
+    """Largest relative differences of the curve (losses of all steps, all columns of all epochs) and the weights."""
+    numbers = [np.array([list(row.values()) for row in entry["rows"]], dtype=float) for entry in (one, other)]
+    pairs = [(one["losses"], other["losses"]), tuple(column for column in numbers)]
+    curve = max(np.abs(a - b).max() / np.abs(a).max() for a, b in pairs)
+    weights = max(
+        np.abs(value - other["weights"][name]).max() / max(np.abs(value).max(), 1e-3)
+        for name, value in one["weights"].items()
+    )
+    return curve, weights
+
+
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("case", CASES)
+def test_several_processes_train_the_run_of_one(double, case, count):
+    one, many = double[case, 1, 0], double[case, count, 0]
+    assert np.isfinite(one["losses"]).all() and len(one["rows"]) == 3
+    assert np.ptp(one["losses"]) > 0.03  # it did train
+    curve, weights = differences(one, many)
+    assert curve < 1e-9 and weights < 1e-9
+    for rank in range(1, count):  # all processes end with the same bits
+        for name, value in many["weights"].items():
+            assert (double[case, count, rank]["weights"][name] == value).all(), name
+
+
+def test_shares_are_whole_and_even():
+    for count in (1, 2, 3, 4, 7):
+        for n in (0, 1, 3, 4, 58, 8192):
+            bounds = [shares.Share(rank, count).bounds(n) for rank in range(count)]
+            assert bounds[0][0] == 0 and bounds[-1][1] == n
+            assert all(a[1] == b[0] for a, b in itertools.pairwise(bounds))
+            assert max(b - a for a, b in bounds) - min(b - a for a, b in bounds) <= 1
