@@ -1,7 +1,13 @@
 """The workflow on a real Slurm cluster, through the profile that the project ships."""
 
+import json
+import os
 import re
+import signal
 import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +17,15 @@ from workplace import SMALL, Workplace
 # Quick polling: the plugin's first look at its jobs comes after this time, then every 10 s more.
 QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5")
 BRIEF = SMALL[: SMALL.index("sweeps:")] + "sweeps: {only: {grid: {optimizer: [sgd], schedule: [none]}}}\n"
+# Long enough to be met while it trains, and no range tests before it.
+LONG = (
+    BRIEF.replace("epochs: 2, lr: suggested", "epochs: 200, lr: 0.1")
+    .replace("seeds: [0, 1]", "seeds: [0, 1, 2, 3]")
+    .replace("range_tests:\n  sgd: {optimizer: sgd, start_lr: 1e-3, end_lr: 10, steps_per_decade: 20}\n", "")
+)
+STEPS = 200 * 6
+TABLES = "results/small/tables/runs.csv"  # the end of the chain, but for figures and report
+RUNS = [f"sgd-none-bs50-seed{seed}" for seed in range(4)]
 PATIENCE_S = 600  # the machine may be busy; nothing here depends on how long it takes
 
 
@@ -22,6 +37,14 @@ def cluster():
     cluster = slurm.Cluster()
     yield cluster
     cluster.stop()
+
+
+@pytest.fixture(scope="module")
+def local(cluster, tmp_path_factory) -> Workplace:
+    """The long study, run on this machine alone."""
+    place = Workplace.make(tmp_path_factory.mktemp("local"), LONG)
+    place.snakemake(TABLES)
+    return place
 
 
 @pytest.fixture
@@ -54,6 +77,47 @@ def ended(process: subprocess.Popen, code: int = 0) -> str:
     return output
 
 
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen | None = None) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        assert process is None or process.poll() is None, process.output.read_text()[-6000:]
+        time.sleep(0.2)
+
+
+def log_of(place: Workplace, run: str) -> str:
+    path = place.folder / f"results/small/logs/train/{run}.log"
+    return path.read_text() if path.exists() else ""
+
+
+def is_training(place: Workplace, run: str) -> bool:
+    """Whether the run's newest copy is under way: some epochs after its lease."""
+    return "epoch" in log_of(place, run).rpartition("INFO leased ")[2]
+
+
+@contextmanager
+def held(place: Workplace, run: str) -> Iterator[int]:
+    """The process that trains the run, stopped in mid-run for the length of the block."""
+    holder = (place.folder / f"results/small/checkpoints/{run}.lock").read_text()
+    trainer = int(re.search(r"process (\d+)", holder)[1])
+    os.kill(trainer, signal.SIGSTOP)
+    try:
+        yield trainer
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(trainer, signal.SIGCONT)
+
+
+def is_told_to_end(process: int) -> bool:
+    """Whether a stopped process has a SIGTERM to answer once it goes on, or has gone on and answered it."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except FileNotFoundError:
+        return True
+    pending = [int(word, 16) for word in re.findall(r"^(?:Shd|Sig)Pnd:\s+(\w+)", status, re.MULTILINE)]
+    return any(mask & 1 << signal.SIGTERM - 1 for mask in pending)
+
+
 def devices_in_use(tasks) -> list[tuple[str, str, float, float]]:
     """Node, device, start and end of every job."""
     jobs: dict[tuple, list] = {}
@@ -83,3 +147,48 @@ def test_each_job_has_a_device_of_its_own_and_leaves_the_records_of_a_local_run(
     logs = [log.read_text() for log in (place.folder / "results/small/logs").glob("*/*.log")]
     leased = [device for text in logs for device in re.findall(r"INFO leased (\S+)", text)]
     assert sorted(leased) == sorted(f"index-{device}" for _, device, *_ in uses)
+
+
+def test_whatever_ends_a_job_the_study_is_completed_with_the_same_records(
+    cluster, local, on_cluster, tmp_path
+):
+    def cancel(job, node):
+        cluster.command("scancel", job)
+
+    def requeue(job, node):
+        cluster.command("scontrol", "requeue", job)
+
+    def node_down(job, node):
+        cluster.command("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+        wait_for(lambda: (job, "RUNNING", node) not in cluster.jobs())
+        cluster.command("scontrol", "update", f"nodename={node}", "state=resume")
+
+    def time_limit(job, node):
+        """A limit less than a minute away: that is when the profile asks Slurm for its TERM."""
+        elapsed = cluster.command("squeue", "-h", "-j", job, "-o", "%M").strip()
+        minutes = int(elapsed.split(":")[-2])
+        run = next(run for run in RUNS if (job, "RUNNING", node) in cluster.jobs(run))
+        with held(place, run) as trainer:  # Slurm looks at limits every 30 s
+            cluster.command("scontrol", "update", f"jobid={job}", f"timelimit={minutes + 1}")
+            wait_for(lambda: is_told_to_end(trainer), process)
+
+    place = Workplace.make(tmp_path / "cluster", LONG)
+    process = on_cluster(place, TABLES)
+    to_come = dict(zip(RUNS, (cancel, node_down, requeue, time_limit), strict=True))
+    while to_come:
+        wait_for(lambda: any(is_training(place, run) for run in to_come), process)
+        run = next(run for run in to_come if is_training(place, run))
+        jobs = [(job, node) for job, state, node in cluster.jobs(run) if state == "RUNNING"]
+        if jobs:  # and not just taken down with its neighbour's node
+            to_come.pop(run)(*jobs[0])
+    ended(process)
+
+    assert place.records() == local.records()
+    for run in RUNS:
+        # Snakemake keeps the log of the last attempt alone.
+        assert re.search(
+            rf"continuing from the checkpoint at step [1-9]\d* of {STEPS}", log_of(place, run)
+        ), run
+        machine = json.loads((place.folder / f"results/small/runs/{run}/machine.json").read_text())
+        assert machine["resumed"] >= 1
+    assert not (place.folder / "results/small/checkpoints").exists()
