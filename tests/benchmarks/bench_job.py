@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import harness
-from rangefinder import data
+from rangefinder import data, study
 
 JOB = Path(__file__).with_name("empty_job.py")
 FOLDER = Path(tempfile.gettempdir()) / "rangefinder-bench-job"
@@ -33,8 +33,10 @@ def empty_job(options: argparse.Namespace) -> Callable[[], dict[str, list[float]
     data.prepare({"name": "digits"}, prepared)
     (FOLDER / "study" / "logs" / "train").mkdir(parents=True, exist_ok=True)
 
+    config = json.dumps(study.load_config({}))
+
     def work() -> dict[str, list[float]]:
-        command = [sys.executable, str(JOB), str(prepared), str(FOLDER), str(time.monotonic())]
+        command = [sys.executable, str(JOB), str(prepared), str(FOLDER), config, str(time.monotonic())]
         answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         return json.loads(answer)
 

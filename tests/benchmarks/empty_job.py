@@ -1,8 +1,9 @@
 """A training job that trains next to nothing, as Snakemake starts one; tells what its time went to.
 
-    python tests/benchmarks/empty_job.py DATA FOLDER STARTED
+    python tests/benchmarks/empty_job.py DATA FOLDER CONFIG STARTED
 
-STARTED is `time.monotonic()` of the process that starts this one: what passes before this line is the interpreter's.
+CONFIG is Snakemake's, as JSON. STARTED is `time.monotonic()` of the process that starts this one: what passes before
+this line is the interpreter's.
 Prints {part: [wall, processor] seconds}; a part inside another counts for itself alone.
 """
 
@@ -85,7 +86,7 @@ def count_imports() -> None:
 
 
 def main() -> None:
-    data_folder, folder, started = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
+    data_folder, folder, started = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[4])
     parts["interpreter"] = [BEGAN[0] - started, BEGAN[1]]
     sys.path.insert(0, str(SCRIPTS))
     count_imports()
@@ -114,7 +115,7 @@ def main() -> None:
         rule="train",
         log=[str(folder / "study" / "logs" / "train" / "empty.log")],
         resources={},
-        config={"jobs_per_gpu": 1, "device_wait_minutes": 1, "checkpoint_minutes": 5},
+        config=json.loads(sys.argv[3]),
         input=type("Input", (dict,), {"data": [str(data_folder / "dataset.json")]})(),
         output=SimpleNamespace(run=str(folder / "study" / "runs" / "empty" / "run.json")),
         params=SimpleNamespace(
