@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -118,6 +119,15 @@ def is_told_to_end(process: int) -> bool:
     return any(mask & 1 << signal.SIGTERM - 1 for mask in pending)
 
 
+def without(local: Workplace, run: str, folder: Path) -> Workplace:
+    """A copy of the finished study in which one run is still to be done, and the tables with it."""
+    shutil.copytree(local.folder, folder, symlinks=True)
+    for name in ("tables", f"runs/{run}"):
+        shutil.rmtree(folder / "results/small" / name)
+    (folder / f"results/small/logs/train/{run}.log").unlink()
+    return Workplace(folder)
+
+
 def devices_in_use(tasks) -> list[tuple[str, str, float, float]]:
     """Node, device, start and end of every job."""
     jobs: dict[tuple, list] = {}
@@ -192,3 +202,31 @@ def test_whatever_ends_a_job_the_study_is_completed_with_the_same_records(
         machine = json.loads((place.folder / f"results/small/runs/{run}/machine.json").read_text())
         assert machine["resumed"] >= 1
     assert not (place.folder / "results/small/checkpoints").exists()
+
+
+def test_a_run_that_outlives_its_snakemake_is_not_started_beside_itself(cluster, local, on_cluster, tmp_path):
+    run = RUNS[0]
+    place = without(local, run, tmp_path / "cluster")
+    first = on_cluster(place, TABLES)
+    wait_for(lambda: is_training(place, run), first)
+    first.kill()  # SIGKILL: nothing is cleared up, and the SLURM job goes on
+    first.wait()
+    job, _, _ = cluster.jobs(run)[0]
+    with held(place, run):  # in mid-run, however fast this machine is
+        holder = (place.folder / f"results/small/checkpoints/{run}.lock").read_text()
+        ended(on_cluster(place, TABLES, "--retries", "0"), code=1)
+    assert f"SLURM job {job}, " in holder
+    assert f"another process is training this run now ({holder}); wait for it" in log_of(place, run)
+    assert "Traceback" not in log_of(place, run)
+    wait_for(lambda: not cluster.jobs(run))
+    ended(on_cluster(place, TABLES))
+    assert place.records() == local.records()
+
+
+def test_without_gpus_jobs_ask_for_none_and_take_none(cluster, local, on_cluster, tmp_path):
+    run, before = RUNS[1], len(cluster.tasks())
+    place = without(local, run, tmp_path / "cluster")
+    ended(on_cluster(place, TABLES, "--resources", "gpu=0"))
+    assert {device for *_, device in cluster.tasks()[before:]} == {"none"}
+    assert "leased" not in log_of(place, run)
+    assert place.records() == local.records()
