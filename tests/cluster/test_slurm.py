@@ -219,6 +219,7 @@ def test_a_run_that_outlives_its_snakemake_is_not_started_beside_itself(cluster,
     assert f"another process is training this run now ({holder}); wait for it" in log_of(place, run)
     assert "Traceback" not in log_of(place, run)
     wait_for(lambda: not cluster.jobs(run))
+    assert (place.folder / f"results/small/runs/{run}/run.json").exists()  # the first copy came to its end
     ended(on_cluster(place, TABLES))
     assert place.records() == local.records()
 

@@ -16,12 +16,14 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 VARIABLE = "RANGEFINDER_SESSION"
 LOOK_EVERY_S = 1.0
+OLD_S = 30 * 24 * 3600.0  # longer than any job runs
 _held: list[int] = []  # descriptors of this process's sessions, open until it ends
 
 
@@ -43,8 +45,12 @@ def begin(folder: Path | str = ".snakemake") -> None:
     dead = [path for path in others if _is_dead(path)]
     if dead and len(dead) == len(others):
         shutil.rmtree(folder / "locks", ignore_errors=True)
-        for script in (folder / "scripts").glob("tmp*"):  # copies of rule scripts that Snakemake runs from
-            script.unlink(missing_ok=True)
+        # Copies of rule scripts that Snakemake runs from, and removes itself at a job's end. A cluster's job may still
+        # be running from one, and would fail at its end, so only what no job can still be running from is taken.
+        for script in (folder / "scripts").glob("tmp*"):
+            with suppress(FileNotFoundError):
+                if time.time() - script.stat().st_mtime > OLD_S:
+                    script.unlink()
         for path in dead:
             path.unlink(missing_ok=True)
     own = sessions / f"{os.getpid()}.session"
