@@ -143,7 +143,7 @@ def test_the_terminal_shows_counts_and_every_job_that_needs_a_look(folder):
     rows = {line.split()[0]: line.split() for line in lines[5:]}
     assert set(rows) == set(STATES) - {"done", "missing", "other"}
     # 45 steps in 9 s: 55 more take 11 s.
-    assert rows["here"][1:6] == ["training", "5/10", "45/100", "0.5", "0:11"]
+    assert rows["here"][1:6] == ["training", "5/10", "45/100", "0.5000", "0:11"]
     assert "0:11" not in rows["killed"]
     everything = status.text(folder, *status.read(folder, NOW), every=True)
     assert "missing" in everything and "the record on disk is of other parameters" in everything
