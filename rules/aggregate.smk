@@ -15,8 +15,6 @@ TABLES = [
 
 
 rule resolve_study:
-    input:
-        published=published_files,
     output:
         study=f"{RESULTS}/{{study}}/study.json",
         runs=f"{RESULTS}/{{study}}/runs.csv",

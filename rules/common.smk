@@ -46,9 +46,19 @@ def study_of(folder):
     """The study whose results are in this folder."""
     study = or_exit(studies.load, STUDY_FILES[FOLDERS[folder]], config["trial"])
     DATASETS.update(study.datasets)
+    if workflow.is_main_process and study.content["published"]:
+        check_published(study)
     if WORKS:
         progress.write_jobs(f"{RESULTS}/{folder}", study)
     return study
+
+
+def check_published(study):
+    """Read what a study is compared with, before hours of training that end in it."""
+    from rangefinder import collection  # takes pandas: not in every job's own Snakemake
+
+    folder = Path(config["studies_dir"]).parent / "published"
+    or_exit(collection.check_published, study.record(), folder)
 
 
 # A study that is asked for is checked before any job starts.
@@ -180,15 +190,6 @@ def published_files(wildcards):
         if name
         else []
     )
-
-
-def published_check(wildcards):
-    """What says that the published numbers a study ends in are usable, before hours of training.
-
-    Only that it is there counts: a study written anew does not make its runs old.
-    """
-    study = f"{RESULTS}/{wildcards.study}/study.json"
-    return ancient(study) if study_of(wildcards.study).content["published"] else []
 
 
 def report_files(name):

@@ -5,7 +5,6 @@ rule range_test:
     input:
         data=lambda wildcards: data_files(range_test_of(wildcards).dataset),
         check=partial(check_file, range_test_of),
-        published=published_check,
     output:
         sweep=f"{RESULTS}/{{study}}/lr_range/{{range_test}}/seed{{seed}}/sweep.json",
         table=f"{RESULTS}/{{study}}/lr_range/{{range_test}}/seed{{seed}}/sweep.csv",

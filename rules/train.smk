@@ -6,7 +6,6 @@ rule train:
         data=lambda wildcards: data_files(run_of(wildcards).dataset),
         lr_range=run_range,
         check=partial(check_file, run_of),
-        published=published_check,
     output:
         run=f"{RESULTS}/{{study}}/runs/{{run}}/run.json",
         machine=f"{RESULTS}/{{study}}/runs/{{run}}/machine.json",
