@@ -11,6 +11,7 @@ import numpy as np
 
 from . import formats
 from .drawing import INK, MARKERS, decimated, style, styled
+from .finder_rules import RULES
 
 
 @styled
@@ -71,7 +72,13 @@ def range_test(
         }
         height = 0.03 + 0.045 * (index % 2)
         axes.plot(
-            value, height, transform=across, color=INK, clip_on=False, label=f"{name} {value:.2g}", **shape
+            value,
+            height,
+            transform=across,
+            color=INK,
+            clip_on=False,
+            label=f"{RULES[name].title} {value:.2g}",
+            **shape,
         )
     axes.set_xlabel("learning rate")
     axes.set_ylabel("training loss")
