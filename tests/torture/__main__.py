@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of every random choice")
     parser.add_argument("--write", action="store_true", help="put the tables into the docs")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly end: it ends what it started
     folder = Path(tempfile.mkdtemp(prefix="torture-"))
     result = {
         "faults": [

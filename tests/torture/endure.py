@@ -43,6 +43,10 @@ def endure(fault: Fault, origin: Place, undisturbed: Place, folder: Path, seed: 
     else:
         lost += after_the_same_command(place, undisturbed)
     lost += [f"a clean folder: {name} was left" for name in place.leftovers()]
+    outputs = {path.name: path.read_text() for path in sorted(folder.glob("output-*.txt"))}
+    lost += [
+        f"one line instead of a traceback: {text[-2000:]}" for text in outputs.values() if "Traceback" in text
+    ]
     if not lost:
         shutil.rmtree(folder)
     return Outcome(saw, tuple(lost))

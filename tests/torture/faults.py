@@ -77,8 +77,8 @@ def seen(attempt: Attempt) -> str:
 
 
 def moment(place: Place, rng: random.Random) -> float:
-    """Seconds after the start, anywhere in the command's life."""
-    return rng.uniform(0, place.seconds)
+    """Seconds after the start, anywhere in the command's life but for its last moments."""
+    return rng.uniform(0, 0.8 * place.seconds)
 
 
 def latest(place: Place) -> list[Path]:
@@ -89,9 +89,9 @@ def latest(place: Place) -> list[Path]:
 # --- processes that end ------------------------------------------------------------------------------------
 
 
-@fault("`kill -9` at a random moment, up to five times", r"^\(SIGKILL\)$|finished before the last kill")
+@fault("`kill -9` at a random moment, up to five times", r"^\(SIGKILL\)$|finished first")
 def killed(place: Place, rng: random.Random) -> str:
-    saw = "(finished before the last kill)"
+    saw = "(finished first)"
     for _ in range(rng.randint(1, 5)):
         attempt = place.start()
         if attempt.until(moment(place, rng)):
@@ -339,7 +339,7 @@ def damaged_record(place: Place, rng: random.Random) -> str:
 
 @fault(
     "the system's clock set back by an hour, in mid-run",
-    r"^\(nothing\)$|steps \(100%\) done|Nothing to be done",
+    r"^\(nothing\)$|former copy .* ended without a word|steps \(100%\) done|Nothing to be done",
 )
 def clock_set_back(place: Place, rng: random.Random) -> str:
     attempt = place.start()
@@ -360,13 +360,15 @@ def clock_set_back(place: Place, rng: random.Random) -> str:
 )
 def two_at_once(place: Place, rng: random.Random) -> str:
     first = place.start()
-    first.until(rng.uniform(0, 0.3) * place.seconds)
     if isinstance(place, Job):
         while first.running and not list(place.results.glob("torture/checkpoints/*.lock")):
             time.sleep(0.005)
-        os.kill(first.process.pid, signal.SIGSTOP)
+        first.send(signal.SIGSTOP)
+    else:
+        while first.running and not list(place.folder.glob(".snakemake/locks/*")):
+            time.sleep(0.01)
+        first.until(rng.uniform(0, 0.3) * place.seconds)
     second = place.run()
-    if isinstance(place, Job):
-        os.kill(first.process.pid, signal.SIGCONT)
+    first.send(signal.SIGCONT)
     first.wait()
     return seen(second)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,7 +94,7 @@ class Place:
         return attempt
 
     def run_undisturbed(self) -> None:
-        """Run the command once, as what disturbed ones are compared with, and measure how long it takes."""
+        """Run the command to its end, as what disturbed ones are compared with, and measure how long it takes."""
         began = time.monotonic()
         attempt = self.run()
         self.seconds = time.monotonic() - began
@@ -127,10 +129,17 @@ class Place:
 class Job(Place):
     """One training job, run through the rule's own script in a process that has torch imported already."""
 
+    def run_undisturbed(self) -> None:
+        process = _context().Process(target=int)  # the first one waits for the import of torch
+        process.start()
+        process.join()
+        super().run_undisturbed()
+
     def prepare(self) -> None:
         from rangefinder import data
 
         data.prepare({"name": "digits"}, self.results / "data/digits")
+        (self.results / "torture/logs/train").mkdir(parents=True, exist_ok=True)
 
     def _start(self, output: Path, limits: Mapping[str, int]) -> Attempt:
         process = _context().Process(target=_train, args=(str(self.folder), str(output), dict(limits)))
@@ -164,6 +173,12 @@ class Attempt:
 
     def __init__(self, process: Any, path: Path) -> None:
         self.process, self.path = process, path
+        atexit.register(self.end)
+
+    def end(self) -> None:
+        """Leave nothing running when the suite itself ends."""
+        if self.running:
+            self.send(signal.SIGKILL)
 
     @property
     def running(self) -> bool:
@@ -179,7 +194,7 @@ class Attempt:
         raise NotImplementedError
 
     def send(self, number: int) -> None:
-        """Send a signal to every process of the command."""
+        """Send a signal: SIGKILL to every process of the command, another one to the first, as `kill` does."""
         raise NotImplementedError
 
     def output(self) -> str:
@@ -208,7 +223,8 @@ class JobAttempt(Attempt):
         return self.process.exitcode
 
     def send(self, number: int) -> None:
-        os.kill(self.process.pid, number)
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(self.process.pid, number)
 
 
 class WorkflowAttempt(Attempt):
@@ -224,10 +240,9 @@ class WorkflowAttempt(Attempt):
         return self.process.wait()
 
     def send(self, number: int) -> None:
-        if number == signal.SIGKILL:
-            os.killpg(self.process.pid, number)
-        else:  # as a terminal, a batch system or `kill` does: Snakemake passes it on
-            os.kill(self.process.pid, number)
+        end = os.killpg if number == signal.SIGKILL else os.kill
+        with suppress(ProcessLookupError):
+            end(self.process.pid, number)
 
 
 def _context():
@@ -279,5 +294,4 @@ def _train(folder: str, output: str, limits: Mapping[str, int]) -> None:
         input=_Named(data=[str(results / "data" / run.dataset / "dataset.json")]),
         output=_Named(run=str(results / "torture/runs" / RUN / "run.json")),
     )
-    Path(values.log[0]).parent.mkdir(parents=True, exist_ok=True)
     runpy.run_path(str(SCRIPTS / "train.py"), init_globals={"snakemake": values})

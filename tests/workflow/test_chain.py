@@ -83,6 +83,19 @@ def test_rebuilding_the_report_gives_the_same_bytes_anywhere(copy, finished):
     assert {name for name in different if not name.startswith("logs/")} == set()
 
 
+def test_another_execution_on_one_core_gives_the_same_records(finished, tmp_path):
+    place = Workplace.make(tmp_path / "again")
+    place.snakemake("results/small/tables/accuracy.csv", "--cores", "1")
+    first, again = (digests(made.folder / "results/small") for made in (finished, place))
+    timed = ("logs/", "progress/", "report", "figures/", "tables/")
+    records = {name for name in first if not name.startswith(timed) and "machine.json" not in name}
+    assert {
+        f"runs/{run}/{file}" for run in RUNS for file in ("run.json", "epochs.csv", "steps.csv")
+    } < records
+    for name in sorted(records | {"tables/accuracy.csv", "tables/lr_ranges.csv"}):
+        assert again[name] == first[name], name
+
+
 def test_a_changed_value_trains_again_what_it_concerns_and_no_more(copy):
     copy.edit("onecycle: {name: OneCycleLR}", "onecycle: {name: OneCycleLR, pct_start: 0.4}")
     concerned = [f"train {run}" for run in RUNS if "onecycle" in run]

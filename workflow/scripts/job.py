@@ -10,6 +10,20 @@ from contextlib import contextmanager
 START = time.perf_counter()
 
 
+class LogFile(logging.FileHandler):
+    """A log file that says once if the disk takes no more of it, instead of a traceback for every line."""
+
+    said = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.said:
+            self.said = True
+            print(f"{self.baseFilename}: cannot be written: {error.strerror}", file=sys.stderr)
+
+
 @contextmanager
 def job(snakemake) -> Iterator[logging.Logger]:
     """Log into the rule's log file and stderr, set the thread count, and report bad input in one line.
@@ -24,7 +38,7 @@ def job(snakemake) -> Iterator[logging.Logger]:
         os.environ[variable] = str(snakemake.threads)
     # Line-buffered, so that a run can be followed while it trains.
     try:
-        file = logging.FileHandler(snakemake.log[0], mode="a")
+        file = LogFile(snakemake.log[0], mode="a")
     except OSError as error:
         sys.exit(f"error: {snakemake.log[0]}: cannot be written: {error.strerror}")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
