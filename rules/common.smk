@@ -86,6 +86,12 @@ def dataset_of(key):
     return DATASETS[key]
 
 
+def downloads():
+    """Whether a study that was asked for uses data that are fetched."""
+    allowed = config["download"] and not config["data_dir"]
+    return allowed and any(parts.is_fetched(spec) for spec in DATASETS.values())
+
+
 def data_files(key):
     """The files of a prepared data set."""
     names = [

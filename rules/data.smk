@@ -13,8 +13,8 @@ rule prepare_data:
         ],
     log:
         f"{DATA}/logs/{{dataset}}.log",
-    # A download may fail in passing; a file that is there and wrong fails each time, and says so.
-    retries: 0 if config["data_dir"] or not config["download"] else 3
+    # A download may fail in passing; data that are there and wrong fail each time, and say so once.
+    retries: 3 if downloads() else 0
     localrule: True
     conda:
         "../envs/train.yaml"

@@ -1,10 +1,11 @@
 """Models, data, optimizers and schedules of the user's own: wrong ones end in one check, right ones run once."""
 
+import re
 import shutil
 
 import pytest
 from rangefinder import records
-from workplace import Workplace
+from workplace import ROOT, Workplace
 
 STUDY = """
 title: My own parts
@@ -19,6 +20,7 @@ sweeps: {main: {grid: {optimizer: [sgd], schedule: [none]}}}
 """
 
 OWN = """
+import numpy as np
 import torch
 from torch import nn
 
@@ -46,6 +48,15 @@ def raises(input_shape, classes):
 
 def wrong_signature():
     return nn.Identity()
+
+size = 8
+
+def labels_as_numbers():
+    images = np.zeros((20, 8, 8), np.uint8)
+    return images, np.linspace(0, 1, 20), images, np.linspace(0, 1, 20)
+
+def data_that_raise():
+    return open("nowhere.bin")
 
 def slow_start(base_lr, steps, steps_per_epoch, share=0.5):
     rise = max(1, int(share * steps))
@@ -82,6 +93,7 @@ MESSAGES = {
     "no_module": "model.name: does not return a torch.nn.Module (got 'config/studies/../own.py:no_module')",
     "raises": "model: FileNotFoundError: [Errno 2] No such file or directory: 'weights.pt' (got {",
     "wrong_signature": "model: TypeError: wrong_signature() takes 0 positional arguments but 2 were given (got {",
+    "size": "config/studies/../own.py: model.name: no such function (got 'size'); allowed: good, ",
     "missing": "config/studies/../own.py: model.name: no such function (got 'missing')",
 }
 
@@ -113,6 +125,39 @@ def test_a_wrong_factory_is_found_in_one_check_before_any_job(prepared, tmp_path
     if change[0] != "name: none}}":  # a range test has no schedule: it has a check of its own and may go
         assert not (made.folder / "results/small/lr_range").exists()
         assert not list((made.folder / "results/small").glob("checks/*"))
+
+
+DATA_MESSAGES = {
+    "labels_as_numbers": "labels of this kind cannot be used (got 'float64 [20]'); allowed: integers [N]",
+    "data_that_raise": "dataset.name: FileNotFoundError: [Errno 2] No such file or directory: 'nowhere.bin'",
+}
+
+
+@pytest.mark.parametrize("name", DATA_MESSAGES)
+def test_wrong_data_end_in_one_line_before_any_job(tmp_path, name):
+    made = Workplace.make(
+        tmp_path,
+        STUDY.replace(
+            "name: digits, validation: 100, train_samples: 200, test_samples: 50", f"name: ../own.py:{name}"
+        ),
+    )
+    (made.folder / "config/own.py").write_text(OWN)
+    output = made.snakemake("results/small/runs/sgd-none-bs50-seed0/run.json", code=1)
+    errors = [line for line in output.splitlines() if "error: " in line]
+    assert (
+        len(errors) == 1 and "config/studies/../own.py: " in errors[0] and DATA_MESSAGES[name] in errors[0]
+    ), output
+    assert not (made.folder / "results/small/runs").exists()
+
+
+def test_the_page_says_what_is_read():
+    page = (ROOT / "docs/how-to/bring-your-own.md").read_text().split("## What a wrong one says")[1]
+    said = re.findall(r"^\| [^|]* \| `(model.*?)`", page, re.MULTILINE)
+    assert len(said) == 6
+    for text in said:
+        assert any(
+            text in message.replace("config/studies/../own.py: ", "") for message in MESSAGES.values()
+        ), text
 
 
 def test_right_parts_run_and_are_known_by_their_source(prepared, tmp_path):

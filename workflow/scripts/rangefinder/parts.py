@@ -144,6 +144,12 @@ def source_files(dataset: Mapping[str, Any]) -> list[str]:
     return []
 
 
+def is_fetched(dataset: Mapping[str, Any]) -> bool:
+    """Whether a data set comes over the network where it is not in a folder of raw data."""
+    name = dataset["name"]
+    return name not in ("digits", "npz", "imagefolder") and not user_code.is_reference(name)
+
+
 def training_size(dataset: Mapping[str, Any]) -> int | None:
     """Training samples of a data set as far as they are known before it is read."""
     sizes = names.DATASETS.get(dataset["name"])
