@@ -29,6 +29,8 @@ def _general(text: str) -> str:
     """A message without what differs from try to try."""
     text = re.sub(r"[0-9a-f]{64}", "<digest>", text)
     text = re.sub(r"\b(step|epoch) \d+", r"\1 <n>", text)
+    text = re.sub(r"host \S+, process \d+", "host <host>, process <n>", text)
+    text = re.sub(r"-[0-9a-f]{16}(?=/)", "-<digest>", text)
     return re.sub(r"\S*?/results/", "results/", text)
 
 

@@ -1,5 +1,6 @@
 """The page of promises: every test that it names is there, and its table is the stored result's."""
 
+import json
 import re
 from pathlib import Path
 
@@ -24,6 +25,12 @@ def test_the_table_stands_between_its_markers_and_is_replaced_whole():
     once = table.placed(page, "| new |")
     assert once == f"before\n{table.BEGIN}\n\n| new |\n\n{table.END}\nafter\n"
     assert table.placed(once, "| new |") == once
+
+
+def test_the_page_shows_the_stored_result():
+    result = json.loads((ROOT / "docs/torture.json").read_text())
+    assert table.placed(PAGE, table.markdown(result)) == PAGE
+    assert all(row["lost"] == [] for row in result["faults"])
 
 
 def test_rows_say_what_was_seen_without_what_differs_from_try_to_try():
