@@ -36,7 +36,7 @@ def test_conda_environments_pin_what_the_pip_set_pins(name):
     content = load(name)
     assert set(content) == {"channels", "dependencies"} and content["channels"][-1] == "nodefaults"
     pins = dict(re.fullmatch(r"(\S+) =(\S+)", entry).groups() for entry in content["dependencies"])
-    assert pins.pop("python") == "3.11" and len(pins) >= 7
+    assert pins.pop("python") == "3.11" and len(pins) >= 6
     pip = pins_of_pip()
     assert pins == {name: pip[PIP_NAMES.get(name, name)] for name in pins}
 
