@@ -10,7 +10,7 @@ from workplace import Workplace
 def finished(tmp_path_factory) -> Workplace:
     """The small study, run to its report. Tests that change it take a `copy`."""
     place = Workplace.make(tmp_path_factory.mktemp("finished"))
-    place.output = place.snakemake()
+    place.snakemake()
     return place
 
 
