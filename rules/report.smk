@@ -6,6 +6,7 @@ TEMPLATES = [
         "report.html.j2",
         "report.md.j2",
         "_findings.html.j2",
+        "_table.html.j2",
         "_findings.md.j2",
         "style.css",
         "table.js",

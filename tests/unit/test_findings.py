@@ -370,7 +370,7 @@ def test_the_section_says_verdict_source_and_records(tmp_path, page):
     finding = answered(tmp_path, HIGHER, runs=records(PLAN, SPREAD))
     nasty = finding.claim | {"claim": "<b>A | B</b>"}
     answers = shown_findings.shown([findings.replace(finding, claim=nasty)])
-    environment = report._environment(ROOT / "report", html=page.endswith("html.j2"))
+    environment = report.environment(ROOT / "report", html=page.endswith("html.j2"))
     text = environment.get_template(page).render(
         findings=answers, csv={"findings": "a"}, study={"folder": "s", "trial": None}
     )

@@ -62,8 +62,9 @@ def _markdown_table(table: Mapping[str, Any]) -> str:
     )
 
 
-def _environment(templates: Path, *, html: bool) -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment(templates: Path, *, html: bool) -> jinja2.Environment:
+    """Where templates are rendered: undefined names are errors, HTML is escaped."""
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates),
         undefined=jinja2.StrictUndefined,
         autoescape=html,
@@ -71,15 +72,15 @@ def _environment(templates: Path, *, html: bool) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["md"] = markdown_text
-    environment.filters["md_table"] = _markdown_table
-    environment.filters["base64"] = lambda text: base64.b64encode(text.encode()).decode()
-    return environment
+    made.filters["md"] = markdown_text
+    made.filters["md_table"] = _markdown_table
+    made.filters["base64"] = lambda text: base64.b64encode(text.encode()).decode()
+    return made
 
 
 def render_markdown(context: Mapping[str, Any], templates: Path) -> str:
     """report.md from the context of `context`."""
-    text = _environment(templates, html=False).get_template("report.md.j2").render(context)
+    text = environment(templates, html=False).get_template("report.md.j2").render(context)
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
@@ -90,12 +91,12 @@ def render_html(context: Mapping[str, Any], figures: Mapping[str, str], template
         figures: SVG text by file name; ids are made unique, so that figures cannot draw with each other's glyphs.
     """
     inline = {name: Markup(_inline(text, Path(name).stem)) for name, text in figures.items()}
-    environment = _environment(templates, html=True)
+    rendered = environment(templates, html=True)
     parts = {
         "style": Markup((templates / "style.css").read_text()),
         "script": Markup((templates / "table.js").read_text()),
     }
-    return environment.get_template("report.html.j2").render(context, svg=inline, **parts)
+    return rendered.get_template("report.html.j2").render(context, svg=inline, **parts)
 
 
 def _inline(svg: str, stem: str) -> str:

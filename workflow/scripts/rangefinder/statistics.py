@@ -53,6 +53,21 @@ def paired_difference(
     return mean_interval([ours[seed] - theirs[seed] for seed in seeds], confidence)
 
 
+def welch_difference(ours: Sequence[float], theirs: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Difference of two means of unrelated runs, which may scatter differently, with its interval.
+
+    Source: B. L. Welch, "The generalization of 'Student's' problem when several different population variances are
+    involved", Biometrika 34 (1947). No interval where a side has fewer than two values.
+    """
+    mean, count = float(np.mean(ours) - np.mean(theirs)), len(ours) + len(theirs)
+    if min(len(ours), len(theirs)) < 2:
+        return Interval(count, mean, None, None)
+    if np.ptp(ours) == 0 and np.ptp(theirs) == 0:
+        return Interval(count, mean, mean, mean)
+    found = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(confidence)
+    return Interval(count, mean, float(found.low), float(found.high))
+
+
 def is_real(difference: Interval) -> bool | None:
     """Whether an interval of differences leaves out zero; None where there is no interval."""
     if difference.low is None:
