@@ -1,6 +1,8 @@
 """The torture suite: every fault many times, then a study killed again and again; the tables go into the docs.
 
 python tests/torture [--jobs N] [--workflows N] [--kills N] [--only FAULT ...] [--seed N] [--write]
+
+With --write, what was done takes the place of the same rows of the docs' table; its other rows stay.
 """
 
 from __future__ import annotations
@@ -75,7 +77,11 @@ def main() -> None:
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly end: it ends what it started
     folder = Path(tempfile.mkdtemp(prefix="torture-"))
-    result = {
+    conditions = {
+        "seed": given.seed,
+        "machine": f"{platform.system()}-{platform.machine()}, Python {platform.python_version()}",
+    }
+    result: dict = {
         "faults": [
             *torture(Job, given.jobs, given.only, folder, given.seed),
             *torture(Workflow, given.workflows, given.only, folder, given.seed),
@@ -83,9 +89,9 @@ def main() -> None:
         "kills": kills.endure(folder, given.study, given.trial, given.kills, given.seed)
         if given.kills
         else None,
-        "seed": given.seed,
-        "machine": f"{platform.system()}-{platform.machine()}, Python {platform.python_version()}",
     }
+    for part in [*result["faults"], *filter(None, [result["kills"]])]:
+        part.update(conditions)
     if given.write:
         table.write(result, STORE, PAGE)
     print(table.markdown(result))

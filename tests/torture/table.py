@@ -56,7 +56,8 @@ def _sentence(kills: Mapping[str, Any]) -> str:
         f"Study {kills['study']}: {sum(kills['kills'].values())} kills (-9) at random moments ({counts}); the same "
         f"command was run {kills['commands']} times. {kills['runs_interrupted']} runs and range tests were "
         f"interrupted, one of them {kills['most_interruptions_of_a_run']} times; runs continued "
-        f"{kills['resumed_from_a_checkpoint']} times from a checkpoint. Of {kills['records_compared']} records and "
+        f"{kills['resumed_from_a_checkpoint']} times from a checkpoint, "
+        f"{kills['resumed_within_an_epoch']} of them from within an epoch. Of {kills['records_compared']} records and "
         f"tables that an undisturbed study leaves, those lost or different: {'; '.join(kills['lost']) or 'none'}."
     )
 
@@ -69,9 +70,18 @@ def _code(text: str) -> str:
 
 
 def write(result: Mapping[str, Any], store: Path, page: Path) -> None:
-    """Store a result and put its table into the page."""
+    """Put a result, which may be of a part of the suite, into the stored one, and its table into the page."""
+    result = merged(json.loads(store.read_text()), result)
     store.write_text(json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     page.write_text(placed(page.read_text(), markdown(result)))
+
+
+def merged(stored: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The stored result with all that is in the new one, which takes the place of the same rows."""
+    rows = {(row["place"], row["fault"]): row for row in [*stored["faults"], *new["faults"]]}
+    places = list(dict.fromkeys(place for place, _ in rows))
+    faults = [row for place in places for key, row in rows.items() if key[0] == place]
+    return {"faults": faults, "kills": new["kills"] or stored["kills"]}
 
 
 def placed(page: str, table: str) -> str:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from rangefinder import provenance
+from rangefinder import provenance, records
 from rangefinder.checkpoints import Checkpoints
 
 DIGEST = "0123456789abcdef" * 4
@@ -97,3 +97,28 @@ def test_another_version_of_the_engine_starts_over(tmp_path, monkeypatch, caplog
     assert "of other parameters, data or another version of the engine: starting over" in caplog.text
     other.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_checkpoints_and_records_are_on_disk_before_and_after_they_get_their_names(tmp_path, monkeypatch):
+    done, fsync, replace = [], os.fsync, os.replace
+
+    def noting_fsync(descriptor):
+        done.append(("fsync", os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))))
+        fsync(descriptor)
+
+    def noting_replace(source, target):
+        done.append(("rename", os.path.basename(target)))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    monkeypatch.setattr(os, "replace", noting_replace)
+    checkpoints = Checkpoints(tmp_path, "run", DIGEST)
+    checkpoints.save(state(1))
+    assert done == [
+        ("fsync", ".latest.ckpt.tmp"),
+        ("rename", "latest.ckpt"),
+        ("fsync", checkpoints.folder.name),
+    ]
+    done.clear()
+    records.write_text(tmp_path / "run.json", "{}")
+    assert done == [("fsync", ".run.json.tmp"), ("rename", "run.json"), ("fsync", tmp_path.name)]

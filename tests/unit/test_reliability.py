@@ -41,3 +41,23 @@ def test_rows_say_what_was_seen_without_what_differs_from_try_to_try():
     assert text.splitlines()[-1] == (
         "| kill | a job | 2 | `error: stopped by SIGTERM after step <n> of 600` | nothing | nothing |"
     )
+
+
+def test_a_part_done_again_replaces_its_rows_and_no_others():
+    def row(place, fault, tried):
+        return {"place": place, "fault": fault, "tried": tried}
+
+    stored = {
+        "faults": [row("job", "kill", 5), row("job", "nan", 5), row("Snakemake", "kill", 1)],
+        "kills": {"old": 1},
+    }
+    new = {"faults": [row("Snakemake", "kill", 3), row("job", "full", 2)], "kills": None}
+    both = table.merged(stored, new)
+    assert both["kills"] == {"old": 1}
+    assert both["faults"] == [
+        row("job", "kill", 5),
+        row("job", "nan", 5),
+        row("job", "full", 2),
+        row("Snakemake", "kill", 3),
+    ]
+    assert table.merged(stored, {"faults": [], "kills": {"new": 1}}) == stored | {"kills": {"new": 1}}

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from . import provenance
+from . import provenance, records
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class Checkpoints:
             if latest.exists():
                 os.replace(latest, self.folder / "previous.ckpt")
             os.replace(temporary, latest)
+            records.settle(self.folder)
         except OSError as error:
             # A full disk must not end a run that could still finish: say it, keep the older one, go on.
             with suppress(OSError):

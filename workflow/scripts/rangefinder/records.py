@@ -58,7 +58,7 @@ def sha256_file(path: Path) -> str:
 
 
 def write_text(path: Path | str, text: str, *, lasting: bool = True) -> None:
-    """Write a whole file or nothing: temporary sibling, fsync, rename.
+    """Write a whole file or nothing: temporary sibling, fsync, rename, fsync of the folder.
 
     The temporary name is fixed, so that a killed writer leaves at most one file, which the next overwrites.
 
@@ -84,6 +84,18 @@ def write_bytes(path: Path | str, data: bytes, *, lasting: bool = True) -> None:
         with suppress(OSError):
             temporary.unlink()
         raise InputError(f"cannot be written: {error.strerror}", file=path) from error
+    if lasting:
+        settle(path.parent)
+
+
+def settle(folder: Path) -> None:
+    """Have a folder's new names on disk (fsync), where the file system can do that for a folder."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_json(path: Path | str, record: Mapping[str, Any], *, lasting: bool = True) -> None:
