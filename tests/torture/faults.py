@@ -113,6 +113,18 @@ def terminated(place: Place, rng: random.Random) -> str:
     return "(finished first)" if attempt.wait() == 0 else seen(attempt)
 
 
+@fault(
+    "Ctrl-C (SIGINT to Snakemake and its jobs) at a random moment",
+    r"error: stopped by SIGINT after step \d+ of 600|^\(finished first\)$|Terminating processes on user request",
+    places=(Workflow,),
+)
+def interrupted(place: Place, rng: random.Random) -> str:
+    attempt = place.start()
+    if attempt.until(rng.uniform(0.3, 0.8) * place.seconds):  # before that Python may still be starting
+        os.killpg(attempt.process.pid, signal.SIGINT)
+    return "(finished first)" if attempt.wait() == 0 else seen(attempt)
+
+
 # --- memory and numbers ------------------------------------------------------------------------------------
 
 

@@ -194,7 +194,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bytes(digits, tmp_path,
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     checkpoints = tmp_path / "killed/checkpoints"
     stopped = []
-    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
         process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
         before = {path: path.stat().st_mtime_ns for path in checkpoints.rglob("latest.ckpt")}
         while process.poll() is None:
@@ -213,7 +213,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bytes(digits, tmp_path,
         assert (tmp_path / "killed/run" / name).read_bytes() == (
             tmp_path / "whole/run" / name
         ).read_bytes(), name
-    assert records.read_json(tmp_path / "killed/run/machine.json", "machine")["resumed"] == 3
+    assert records.read_json(tmp_path / "killed/run/machine.json", "machine")["resumed"] == 4
     assert not checkpoints.exists()
     assert sorted(path.name for path in (tmp_path / "killed").rglob("*") if path.name.startswith(".")) == []
 
