@@ -55,8 +55,12 @@ def study_of(folder):
 
 def check_published(study):
     """Read what a study is compared with, before hours of training that end in it."""
-    from rangefinder import collection  # takes pandas: not in every job's own Snakemake
-
+    try:
+        from rangefinder import (
+            collection,
+        )  # takes pandas: not in every job's own Snakemake
+    except ImportError:  # nor everywhere where conda brings it to the rules
+        return
     folder = Path(config["studies_dir"]).parent / "published"
     or_exit(collection.check_published, study.record(), folder)
 

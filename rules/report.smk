@@ -14,6 +14,9 @@ TEMPLATES = [
 ]
 
 
+PAGES = Path(workflow.current_basedir) / "../report"
+
+
 rule draw_figures:
     input:
         study=f"{RESULTS}/{{study}}/study.json",
@@ -63,3 +66,15 @@ rule write_report:
         "../envs/report.yaml"
     script:
         "../workflow/scripts/write_report.py"
+
+
+onsuccess:
+    # Over all studies of the folder, those finished earlier too; no rule, so that a study finished later makes
+    # nothing of another one old.
+    if WORKS and list(Path(RESULTS).glob("*/report.html")):
+        try:
+            from rangefinder import index
+        except ImportError:  # where conda brings pandas to the rules alone
+            pass
+        else:
+            or_exit(index.write, RESULTS, PAGES)

@@ -28,6 +28,7 @@ SHOWING = {
     "drawing",
     "findings",
     "formats",
+    "index",
     "panels",
     "plan",
     "progress",

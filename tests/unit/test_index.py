@@ -1,0 +1,70 @@
+"""The page over all studies: what it says is what the tables beside the reports say."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from rangefinder import index
+from rangefinder.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+GALLERY = ROOT / "docs/gallery/digits-cpu"
+EMPTY = "a,b\n"
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """Two studies with the tables of a real one; their record is made up, as the gallery keeps none."""
+    for name in ("b-study", "a-study"):
+        (tmp_path / name).mkdir()
+        shutil.copytree(GALLERY / "tables", tmp_path / name / "tables")
+        for file in ("report.html", "study.json"):
+            (tmp_path / name / file).write_text("")
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished/study.json").write_text("")
+
+    def read(path, _schema):
+        trial = {"epochs": 1} if path.parent.name == "b-study" else None
+        return {"title": f"The <{path.parent.name}>", "trial": trial, "runs": [{}] * 42}
+
+    monkeypatch.setattr(index.records, "read_json", read)
+    return tmp_path
+
+
+def test_each_study_with_a_report_has_a_row(results):
+    first, second = index.rows(results)
+    assert first["study"] == ("The <a-study>", "The <a-study>", "a-study/report.html")
+    assert second["study"][0] == "The <b-study> (trial)"
+    assert first["runs done"] == ("42 of 42", 42) and first["diverged"] == 0
+    assert first["suggested LR"] == "adam 0.0264, sgd 0.335"
+    # The highest mean of accuracy.csv, by hand: adam, onecycle, batch 32.
+    assert first["best"] == ("adam · onecycle · batch 32: 96.94 ± 1.38 %", pytest.approx(0.9694444444))
+
+
+def test_a_cell_with_a_diverged_run_is_not_the_best(results):
+    path = results / "a-study/tables/accuracy.csv"
+    lines = [
+        line.replace(",3,3,0,0,completed,", ",3,2,1,0,diverged,")
+        if line.startswith(",adam,onecycle,32")
+        else line
+        for line in path.read_text().splitlines()
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    assert not index.rows(results)[0]["best"][0].startswith("adam · onecycle · batch 32")
+
+
+def test_pages_are_written_escape_titles_and_repeat(results):
+    index.write(results, ROOT / "report")
+    html, markdown = (results / "index.html").read_bytes(), (results / "index.md").read_bytes()
+    assert (
+        b'href="a-study/report.html"' in html and b"The &lt;a-study&gt;" in html and b"<a-study>" not in html
+    )
+    assert b"96.94" in markdown and b"unfinished" not in html
+    index.write(results, ROOT / "report")
+    assert (html, markdown) == ((results / "index.html").read_bytes(), (results / "index.md").read_bytes())
+
+
+def test_a_missing_table_is_named(results):
+    (results / "a-study/tables/runs.csv").unlink()
+    with pytest.raises(InputError, match=r"a-study/tables/runs\.csv: cannot be read"):
+        index.rows(results)
