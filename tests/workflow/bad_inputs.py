@@ -158,6 +158,7 @@ CONFIGS: dict[str, list[str] | str] = {
     "config-study-unknown": ["studies=bed"],
     "config-studies-dir-not-there": ["studies_dir=nowhere"],
     "config-data-dir-not-there": ["data_dir=/nowhere"],
+    "config-data-dir-too-long": ["data_dir=" + "x" * 300],
     "config-results-empty": ["results="],
     "config-download-text": ["download=maybe"],
     "config-jobs-per-gpu-zero": ["jobs_per_gpu=0"],

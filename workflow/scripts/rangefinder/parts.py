@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,7 +69,7 @@ class Parts:
         """A user's own function: found relative to the study, its source part of the run's identity."""
         file, _, function = spec["name"].rpartition(":")
         path = Path(file) if Path(file).is_absolute() else self.path.parent / file
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise self.wrong(
                 "no such file", key, spec["name"], "path/file.py:function, relative to the study"
             )
@@ -88,7 +89,7 @@ class Parts:
             )
         elif name in ("npz", "imagefolder"):
             place = self.path.parent / spec.get("path", "")
-            if "path" not in spec or not place.exists():
+            if "path" not in spec or not os.path.exists(place):
                 raise self.wrong(
                     "no such file or folder", f"{key}.path", spec.get("path"), "a path relative to the study"
                 )

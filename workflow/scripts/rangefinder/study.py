@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +36,7 @@ def load_config(given: Mapping[str, Any], file: str = "config/config.yaml") -> d
     for key in ("results", "studies_dir", "data_dir"):
         if config[key] == "":
             raise InputError("is empty", file=file, key=key, allowed="a folder")
-    if config["data_dir"] is not None and not Path(config["data_dir"]).is_dir():
+    if config["data_dir"] is not None and not os.path.isdir(config["data_dir"]):
         raise InputError(
             "no such folder",
             file=file,
@@ -49,7 +50,7 @@ def load_config(given: Mapping[str, Any], file: str = "config/config.yaml") -> d
 def find(directory: Path | str, file: str = "config/config.yaml") -> dict[str, Path]:
     """The studies of a folder by name; `file` is where the folder is named, for messages."""
     directory = Path(directory)
-    if not directory.is_dir():
+    if not os.path.isdir(directory):  # False, too, for a name that no file can have
         raise InputError(
             "no such folder",
             file=file,

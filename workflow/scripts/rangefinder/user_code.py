@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,7 @@ def load_function(reference: str, *, key: str) -> Callable:
     """
     file, _, function = reference.rpartition(":")
     path = Path(file)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError("no such file", key=key, value=reference, allowed="path/file.py:function")
     # Named by its place, so that two files of one name do not meet in sys.modules (pickling looks there).
     module_name = "rangefinder_user_" + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
