@@ -64,10 +64,10 @@ def timed(work: Work, device: str) -> Sample:
         work = work.work
     wait = _waiting(device)
     wait()
-    wall, cpu = time.perf_counter(), _cpu_seconds()
+    wall, cpu = time.perf_counter(), cpu_seconds()
     parts = work()
     wait()
-    sample = time.perf_counter() - wall, _cpu_seconds() - cpu
+    sample = time.perf_counter() - wall, cpu_seconds() - cpu
     return Sample(*sample, parts) if isinstance(parts, dict) else Sample(*sample)
 
 
@@ -79,7 +79,8 @@ def _waiting(device: str) -> Callable[[], object]:
     return torch.cuda.synchronize
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
+    """Processor time of this process and of those it has started and ended."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + ended.ru_utime + ended.ru_stime
 
@@ -128,7 +129,9 @@ def in_process(cases: Mapping[str, Case], options: argparse.Namespace) -> dict[s
     """`interleave` with all cases in this process: the closest comparison."""
     works = {name: setup(options) for name, setup in cases.items()}
     return interleave(
-        {name: partial(timed, work, options.device) for name, work in works.items()}, options.rounds, WARM_UP
+        {name: partial(timed, work, options.device) for name, work in works.items()},
+        options.rounds,
+        options.warm_up,
     )
 
 
@@ -154,7 +157,7 @@ def in_workers(cases: Mapping[str, Case], options: argparse.Namespace) -> dict[s
         return Sample(*map(float, answer.split()))
 
     try:
-        return interleave({name: partial(run, name) for name in workers}, options.rounds, WARM_UP)
+        return interleave({name: partial(run, name) for name in workers}, options.rounds, options.warm_up)
     finally:
         for worker in workers.values():
             with suppress(BrokenPipeError):
@@ -171,12 +174,13 @@ def serve(case: Case, options: argparse.Namespace) -> None:
         print(*timed(work, options.device)[:2], file=answers, flush=True)
 
 
-def parser(description: str, *, rounds: int) -> argparse.ArgumentParser:
+def parser(description: str, *, rounds: int, warm_up: int = WARM_UP) -> argparse.ArgumentParser:
     """The arguments that all benchmarks have."""
     made = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--rounds", type=int, default=rounds)
+    made.add_argument("--warm-up", type=int, default=warm_up, help="rounds that do not count")
     made.add_argument("--threads", type=int, default=os.cpu_count(), help="of every case on a CPU")
     made.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     made.add_argument("--record", action="store_true", help="write the figures into docs/benchmarks")

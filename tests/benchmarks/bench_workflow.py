@@ -1,0 +1,104 @@
+"""What Snakemake has to do before a job, and the report afterwards, for studies of 100, 1,000 and 10,000 runs.
+
+    python tests/benchmarks/bench_workflow.py --runs 100 1000
+
+A dry run of all training jobs, and a run with nothing left to do, each against a bare workflow of as many jobs, one
+file each; and the rules from records to report. The runs' records are made up; data, sweeps and LR range are real.
+The first call writes them, which takes longer than to measure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import harness
+import made_study
+
+FOLDER = Path(tempfile.gettempdir()) / "rangefinder-bench-workflow"
+REPORT = Path(__file__).with_name("report_job.py")
+RULES = ("resolve_study", "aggregate", "draw_figures", "write_report")
+
+
+def folder(make: Callable[[Path, int], None], count: int) -> Path:
+    """The folder of a study of `count` runs as `make` leaves it, made once."""
+    path = FOLDER / f"{make.__name__}-{count}"
+    if not path.exists():
+        half = path.with_suffix(".half")
+        shutil.rmtree(half, ignore_errors=True)
+        make(half, count)
+        half.rename(path)
+    return path
+
+
+def dry_run(count: int, bare: bool, options: argparse.Namespace) -> Callable[[], None]:
+    place = folder(made_study.planned, count)
+    return partial(made_study.snakemake, place, "--dry-run", bare=bare)
+
+
+def nothing_to_do(count: int, bare: bool, options: argparse.Namespace) -> Callable[[], None]:
+    place = folder(made_study.done, count)
+    return partial(made_study.snakemake, place, bare=bare)
+
+
+def report(count: int, sizes: dict[str, str], options: argparse.Namespace) -> Callable[[], dict]:
+    """The reporting rules one after another; `sizes` is told their highest memory and the page's length."""
+    place = folder(made_study.done, count)
+
+    def work() -> dict[str, tuple[float, float]]:
+        parts, memory = {}, 0
+        for rule in RULES:
+            wall, cpu = time.perf_counter(), harness.cpu_seconds()
+            command = [sys.executable, str(REPORT), str(place), rule]
+            answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            parts[f"{rule}, {count} runs"] = (time.perf_counter() - wall, harness.cpu_seconds() - cpu)
+            memory = max(memory, int(answer))
+        page = (place / "results" / made_study.NAME / "report.html").stat().st_size
+        sizes[f"report of {count} runs"] = f"{memory / 1024:.0f} MiB of memory, page of {page / 1e6:.1f} MB"
+        return parts
+
+    return work
+
+
+def main() -> None:
+    parser = harness.parser(__doc__, rounds=3, warm_up=0)
+    parser.add_argument("--runs", type=int, nargs="+", default=[100, 1000, 10000])
+    options = parser.parse_args()
+    sizes: dict[str, str] = {}
+    cases: dict[str, harness.Case] = {}
+    ratios = []
+    for count in options.runs:
+        for name, case in (("dry run", dry_run), ("nothing to do", nothing_to_do)):
+            cases[f"{name}, {count} runs"] = partial(case, count, False)
+            cases[f"{name}, {count} bare jobs"] = partial(case, count, True)
+            most = 2 if (name, count) == ("dry run", 1000) else None
+            title = f"{name} of {count} runs over as many bare jobs"
+            of, to = f"{name}, {count} runs", f"{name}, {count} bare jobs"
+            ratios.append(harness.Ratio(title, of, to, most=most))
+        cases[f"report, {count} runs"] = partial(report, count, sizes)
+    if {1000, 10000} <= set(options.runs):
+        for name in ("dry run", "nothing to do", "report"):
+            title, of, to = f"{name}, 10000 runs over 1000", f"{name}, 10000 runs", f"{name}, 1000 runs"
+            ratios.append(harness.Ratio(title, of, to, most=12))
+    harness.main(
+        "workflow",
+        "Snakemake's work before the first job, and the report",
+        "call",
+        cases,
+        ratios,
+        options,
+        workers=False,
+        settings=sizes,
+        packages=["snakemake"],
+    )
+
+
+if __name__ == "__main__":
+    main()
