@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
@@ -25,7 +26,9 @@ def _in_panels(cells: Sequence[Cell], draw: Draw, **labels: str) -> plt.Figure |
     for axes, panel in zip(flat, shown, strict=True):
         for label, cell in panel.lines.items():
             draw(axes, cell, label, styles[label])
-        axes.set(title=panel.title, **labels)
+        axes.set(
+            title="\n".join(textwrap.wrap(panel.title, 36)), **labels
+        )  # three panels in a row are narrow
         if labels.get("yscale") == "log" and not _spans_a_decade(axes):
             axes.set_yscale("linear")  # whose ticks are plain numbers
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
