@@ -53,6 +53,16 @@ def test_a_cell_with_a_diverged_run_is_not_the_best(results):
     assert not index.rows(results)[0]["best"][0].startswith("adam · onecycle · batch 32")
 
 
+def test_an_axis_that_does_not_vary_has_no_column(results):
+    path = results / "a-study/tables/accuracy.csv"
+    path.write_text(
+        "form,optimizer,schedule,lr,learning_rate,runs,completed,final_test_accuracy,final_test_accuracy_high\n"
+        "as-published,sgd,none,1e-05,1e-05,1,1,0.25,\n"
+        "put-right,sgd,none,suggested,,5,0,,\n"
+    )
+    assert index.rows(results)[0]["best"][0] == "sgd · none · LR 1e-05 · as-published: 25.00 %"
+
+
 def test_pages_are_written_escape_titles_and_repeat(results):
     index.write(results, ROOT / "report")
     html, markdown = (results / "index.html").read_bytes(), (results / "index.md").read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 from collections import Counter
 from pathlib import Path
@@ -12,6 +13,7 @@ from markupsafe import Markup
 
 from . import __version__, formats, records, report
 from .errors import InputError
+from .panels import words
 from .shown import shown_table
 
 CAPTION = (
@@ -62,12 +64,8 @@ def _best(cells: list[dict[str, str]]) -> tuple[str, float]:
     best = max(whole, key=lambda row: float(row["final_test_accuracy"]))
     mean = float(best["final_test_accuracy"])
     half = float(best["final_test_accuracy_high"]) - mean if best["final_test_accuracy_high"] else None
-    parts = [
-        best["optimizer"],
-        best["schedule"],
-        f"batch {best['batch_size']}",
-        *([best["form"]] if best["form"] else []),
-    ]
+    axes = itertools.takewhile(lambda name: name != "learning_rate", best)  # those that vary in the study
+    parts = [words(axis, best[axis]) for axis in axes if axis != "form"] + [best["form"]]
     value = formats.percent(mean) if half is None else f"{100 * mean:.2f} ± {100 * half:.2f} %"
     return (f"{' · '.join(filter(None, parts))}: {value}", mean)
 
