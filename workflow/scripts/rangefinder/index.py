@@ -66,7 +66,7 @@ def _best(cells: list[dict[str, str]]) -> tuple[str, float]:
     half = float(best["final_test_accuracy_high"]) - mean if best["final_test_accuracy_high"] else None
     axes = itertools.takewhile(lambda name: name != "learning_rate", best)  # those that vary in the study
     parts = [words(axis, best[axis]) for axis in axes if axis != "form"] + [best["form"]]
-    value = formats.percent(mean) if half is None else f"{100 * mean:.2f} ± {100 * half:.2f} %"
+    value = f"{formats.percent(mean)} %" if half is None else f"{100 * mean:.2f} ± {100 * half:.2f} %"
     return (f"{' · '.join(filter(None, parts))}: {value}", mean)
 
 
