@@ -283,7 +283,11 @@ def gpu_is_here():
 
 
 if WORKS:
-    sessions.begin()
+    sessions.begin(
+        temporary=[workflow.snakemake_tmp_dir, workflow.sourcecache.runtime_cache_path]
+    )
+elif workflow.remote_exec:
+    sessions.in_cluster()
 
 
 onstart:

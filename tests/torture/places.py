@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -37,6 +38,8 @@ sweeps:
   fixed: {grid: {optimizer: [sgd], schedule: [none]}}
   found: {set: {lr: suggested}, grid: {optimizer: [sgd], schedule: [onecycle]}}
 """
+# Where the system's temporary files and the user's caches are, to be looked at afterwards.
+TEMPORARY, CACHE = "temporary", "cache"
 RUN = "sgd-none-bs2-seed0"
 FIRST_STEP = 70  # the range tests, which share the model, are over by then
 STEPS_PER_EPOCH = 150
@@ -122,7 +125,9 @@ class Place:
             *snakemake.glob("locks/*"),
             *snakemake.glob("incomplete/*"),
         ]
-        found += snakemake.glob("rangefinder/*.session")
+        found += [*snakemake.glob("rangefinder/*.session"), *snakemake.glob("shell_tmp.*")]
+        found += (self.folder / TEMPORARY).glob("*")
+        found += (self.folder / CACHE).glob("**/snakemake-runtime-cache/*")
         return sorted(path.relative_to(self.folder).as_posix() for path in found)
 
 
@@ -152,6 +157,13 @@ class Workflow(Place):
 
     arguments = ("--cores", "2", "--config", "checkpoint_minutes=0", "checkpoint_epochs=1")
 
+    def environment(self) -> dict[str, str]:
+        """What Snakemake is started with: no GPU, and temporary files where they can be looked at."""
+        for name in (TEMPORARY, CACHE):
+            (self.folder / name).mkdir(exist_ok=True)
+        places = {"TMPDIR": str(self.folder / TEMPORARY), "XDG_CACHE_HOME": str(self.folder / CACHE)}
+        return {**os.environ, "RANGEFINDER_FAKE_GPUS": "0", **places}
+
     def _start(self, output: Path, limits: Mapping[str, int]) -> Attempt:
         command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile")]
         command += ["--workflow-profile", str(ROOT / "profiles/default"), *self.arguments]
@@ -159,7 +171,7 @@ class Workflow(Place):
             process = subprocess.Popen(
                 command,
                 cwd=self.folder,
-                env={**os.environ, "RANGEFINDER_FAKE_GPUS": "0"},
+                env=self.environment(),
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -274,6 +286,8 @@ class _Named(SimpleNamespace):
 def _train(folder: str, output: str, limits: Mapping[str, int]) -> None:
     """Train `RUN` in this process as Snakemake would: the rule's script with the job's values."""
     os.chdir(folder)
+    Path(TEMPORARY).mkdir(exist_ok=True)
+    tempfile.tempdir = os.environ["TMPDIR"] = str(Path(folder, TEMPORARY))
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for standard in (1, 2):
         os.dup2(descriptor, standard)
