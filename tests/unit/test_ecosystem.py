@@ -85,3 +85,11 @@ def test_citation_and_catalog_say_what_the_project_is():
     assert usage["report"] is True
     for name in ("workflow/Snakefile", "config/README.md", "config/config.yaml"):
         assert (ROOT / name).is_file()
+
+
+def test_no_study_may_be_named_as_a_rule():
+    from rangefinder import study
+
+    files = [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")]
+    rules = {name for path in files for name in re.findall(r"^rule (\w+):", path.read_text(), re.MULTILINE)}
+    assert len(rules) >= 14 and {"data", "compare"} == study.TAKEN - rules and rules < study.TAKEN

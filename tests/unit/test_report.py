@@ -111,6 +111,20 @@ def example():
     return study(plan), runs
 
 
+def test_a_table_without_rows_has_the_columns_of_one_with_rows(example):
+    one = cells.group(*example)
+    entry = {"range_test": "sgd", "optimizer": "SGD", "batch_size": 64, "steps_per_decade": 9.0, "seeds": [0]}
+    entry |= {"status": "ok", "lr_min": None, "lr_max": None, "suggested_lr": None, "rules": {}}
+    for full, empty in (
+        (tables.differences(one), tables.differences(cells.group(example[0], []))),
+        (tables.largest_batch(one), tables.largest_batch([])),
+        (tables.lr_ranges([entry]), tables.lr_ranges([])),
+        (tables.finders([entry]), tables.finders([])),
+    ):
+        assert len(full) and empty.empty
+        assert tables.csv(empty) == tables.csv(full).splitlines()[0] + "\n"
+
+
 def test_a_diverged_run_is_counted_and_never_averaged_in(example):
     frame = tables.accuracy(cells.group(*example))
     row = frame[frame["schedule"] == "step"].iloc[0]

@@ -172,7 +172,14 @@ CONFIGS: dict[str, list[str] | str] = {
     "config-file-results-number": "studies: [bad]\nresults: 5\n",
 }
 # Files of a study's folder whose name is at fault.
-NAMES = {"study-file-named-as-a-trial": "x-trial.yaml", "study-file-name-unusable": "a study.yaml"}
+NAMES = {
+    "study-file-named-as-a-trial": "x-trial.yaml",
+    "study-file-named-as-a-plan": "bad-plan.yaml",
+    "study-file-named-as-a-target": "plan.yaml",
+    "study-file-named-as-a-rule": "train.yaml",
+    "study-file-named-as-the-data": "data.yaml",
+    "study-file-name-unusable": "a study.yaml",
+}
 
 NAMES_OF_CASES = [*STUDIES, *CONFIGS, *NAMES]
 

@@ -18,6 +18,12 @@ from .statistics import Interval, mean_interval, paired_difference, welch_differ
 
 METRIC = "final_test_accuracy"
 SIDES = ("A", "B")
+# Of a row of `cells`, after its axes.
+COLUMNS = (
+    *(f"{side}{end}" for side in SIDES for end in ("", "_low", "_high", "_status")),
+    *("how", "difference", "difference_low", "difference_high", "identical", "parameters"),
+    *("time_how", "time_ratio", "time_ratio_low", "time_ratio_high"),
+)
 
 
 def read(results: Path | str) -> dict[str, collection.Collection]:
@@ -135,6 +141,9 @@ def cells(left: collection.Collection, right: collection.Collection) -> pd.DataF
         found, row["time_how"] = ratio(*times)
         _put(row, "time_ratio", found)
         rows.append(row)
+    if not rows:  # a table without rows has its columns all the same
+        axes = list(dict.fromkeys(axis for cell in left.cells for axis in _axes(cell)))
+        return pd.DataFrame(columns=[*axes, *COLUMNS])
     return pd.DataFrame(rows)
 
 

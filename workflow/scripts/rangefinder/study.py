@@ -13,6 +13,22 @@ from .errors import InputError
 from .expansion import Expansion
 from .runs import Study
 
+# What a study would share its target's name with: the workflow's rules, and the folders beside the studies' own.
+TAKEN = {
+    *(
+        "all",
+        "plan",
+        "resolve_study",
+        "aggregate",
+        "check_parts",
+        "prepare_data",
+        "range_test",
+        "extract_lr_range",
+    ),
+    *("confirm_lr_range", "train", "time_steps", "write_plan", "draw_figures", "write_report"),
+    *("data", "compare"),
+}
+
 
 def load_config(given: Mapping[str, Any], file: str = "config/config.yaml") -> dict[str, Any]:
     """The workflow's configuration, checked, with defaults.
@@ -60,14 +76,22 @@ def find(directory: Path | str, file: str = "config/config.yaml") -> dict[str, P
         )
     files = {}
     for path in sorted(directory.glob("*.yaml")):
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", path.stem) or path.stem.endswith("-trial"):
+        name = path.stem
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name.endswith(("-trial", "-plan")):
             raise InputError(
                 "not usable as a study's name",
                 file=path,
-                value=path.stem,
-                allowed="letters, digits, '.', '_' and '-', not ending in -trial",
+                value=name,
+                allowed="letters, digits, '.', '_' and '-', not ending in -trial or -plan",
             )
-        files[path.stem] = path
+        if name in TAKEN:
+            raise InputError(
+                "not usable as a study's name, which is a target of the workflow or a folder of its results",
+                file=path,
+                value=name,
+                allowed=f"any name but {', '.join(sorted(TAKEN))}",
+            )
+        files[name] = path
     return files
 
 

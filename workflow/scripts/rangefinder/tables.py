@@ -29,6 +29,11 @@ def _axes(cell: Cell, axes: Sequence[str]) -> dict[str, Any]:
     return row
 
 
+def _ends(*names: str) -> list[str]:
+    """The columns that `_spread` fills."""
+    return [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+
+
 def _spread(row: dict[str, Any], name: str, interval: Interval) -> None:
     row[name], row[f"{name}_low"], row[f"{name}_high"] = interval.mean, interval.low, interval.high
 
@@ -153,7 +158,8 @@ def differences(cells: Sequence[Cell], metric: str = "final_test_accuracy") -> p
             real = is_real(difference)
             row |= {"pairs": difference.n, "real": "one pair" if real is None else "yes" if real else "no"}
             rows.append(row)
-    return pd.DataFrame(rows)
+    columns = ["form", *axes, "best_schedule", "schedule", *_ends("difference"), "pairs", "real"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def largest_batch(
@@ -201,11 +207,13 @@ def largest_batch(
                 "one pair" if difference.low is None else "yes" if difference.low >= -margin else "no"
             )
         rows.append(row | {"of": sizes[-1]})
-    return pd.DataFrame(rows)
+    columns = ["form", "optimizer", "schedule", "baseline_batch", "baseline", "largest_batch"]
+    return pd.DataFrame(rows, columns=[*columns, *_ends("difference"), "sure", "of"])
 
 
 def lr_ranges(ranges: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """One row per range test: status and LR range with factors."""
+    ends = ("lr_min", "suggested_lr", "lr_max")
     rows = []
     for entry in ranges:
         row: dict[str, Any] = {
@@ -216,7 +224,7 @@ def lr_ranges(ranges: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
             "seeds": len(entry["seeds"]),
             "status": entry["status"],
         }
-        for name in ("lr_min", "suggested_lr", "lr_max"):
+        for name in ends:
             value = entry[name] or {}
             row |= {
                 name: value.get("value"),
@@ -224,7 +232,8 @@ def lr_ranges(ranges: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
                 f"{name}_high": value.get("high"),
             }
         rows.append(row)
-    return pd.DataFrame(rows)
+    columns = ["range_test", "optimizer", "batch_size", "steps_per_decade", "seeds", "status"]
+    return pd.DataFrame(rows, columns=[*columns, *_ends(*ends)])
 
 
 def finders(ranges: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -244,7 +253,7 @@ def finders(ranges: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
                     "note": rule.get("note") or "",
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["range_test", "rule", "value", "note"])
 
 
 def runs(study: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
