@@ -1,4 +1,9 @@
-"""One study, killed (-9) at random moments again and again, and continued by just running the same command."""
+"""One study, killed (-9) at random moments again and again, and continued by just running the same command.
+
+Moments are drawn in work done, not in seconds: when so many of the study's jobs are finished, a job under way is struck
+after a random share of its epochs. So kills are spread over the study and over the runs at any speed of the machine,
+rather than falling mostly on the import of torch.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +22,8 @@ from places import ROOT, Attempt, Workflow
 
 MOST_PER_RUN = 5
 TARGETS = {"a job": 3, "Snakemake alone": 1, "Snakemake and its jobs": 1}  # how often, relative to each other
+LAST = 0.85  # share of the jobs after which no kill is planned, so that there are jobs left to kill
+IN_LOG = re.compile(r" epoch (\d+)/(\d+) ")
 CONTINUED = re.compile(r"continuing from the checkpoint at step (\d+)")
 
 
@@ -32,8 +39,8 @@ class Study(Workflow):
         (folder / "config/config.yaml").write_text("{}\n")
 
 
-def jobs(attempt: Attempt) -> dict[int, str]:
-    """The process of every training and range test that runs now, and the log file that names it."""
+def jobs(attempt: Attempt) -> dict[int, Path]:
+    """The process of every training and range test that runs now, and its log file."""
     found = {}
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
@@ -46,12 +53,40 @@ def jobs(attempt: Attempt) -> dict[int, str]:
             continue
         names = [log for log in logs if "/logs/train/" in log or "/logs/range_test/" in log]
         if names:
-            found[int(folder.name)] = Path(names[0]).stem
+            found[int(folder.name)] = Path(names[0])
     return found
 
 
-def strike(attempt: Attempt, interrupted: Counter[str], rng: random.Random) -> tuple[str, list[str]] | None:
-    """Kill a job, Snakemake, or both, while jobs are under way.
+def share_done(log: Path, begun: int) -> float:
+    """Share of its epochs that a run has done, by what its log says after the first `begun` bytes."""
+    said = IN_LOG.findall(log.read_bytes()[begun:].decode(errors="replace"))
+    return int(said[-1][0]) / int(said[-1][1]) if said else 0.0
+
+
+def await_moment(attempt: Attempt, interrupted: Counter[str], rng: random.Random) -> int | None:
+    """Wait for a random moment of one of the jobs under way: an epoch of a run, a second of a range test.
+
+    Returns:
+        the job's process; None if no job may be killed now, or it ended before that moment.
+    """
+    running = {pid: log for pid, log in jobs(attempt).items() if interrupted[log.stem] < MOST_PER_RUN}
+    if not running:
+        time.sleep(0.05)
+        return None
+    pid = rng.choice(sorted(running))
+    log, trains = running[pid], running[pid].parent.name == "train"
+    begun, share = log.stat().st_size, rng.random()
+    deadline = time.monotonic() + (60.0 if trains else rng.uniform(0, 4))
+    while alive(pid) and time.monotonic() < deadline and share_done(log, begun) < share:
+        time.sleep(0.002)
+    time.sleep(rng.uniform(0, 0.05))  # anywhere in the epoch that follows, its checkpoint included
+    return pid if alive(pid) else None
+
+
+def strike(
+    attempt: Attempt, victim: int, interrupted: Counter[str], rng: random.Random
+) -> tuple[str, list[str]] | None:
+    """Kill a job, Snakemake, or both, while the job is under way.
 
     All processes are stopped first, so that none that has finished just before is counted as killed.
 
@@ -63,17 +98,15 @@ def strike(attempt: Attempt, interrupted: Counter[str], rng: random.Random) -> t
         return None
     os.killpg(group, signal.SIGSTOP)
     try:
-        running = {pid: run for pid, run in jobs(attempt).items() if stopped(pid)}
-        allowed = {pid: run for pid, run in running.items() if interrupted[run] < MOST_PER_RUN}
-        if not allowed:
+        running = {pid: log.stem for pid, log in jobs(attempt).items() if stopped(pid)}
+        if victim not in running or interrupted[running[victim]] >= MOST_PER_RUN:
             return None
         target = "a job"
-        if len(allowed) == len(running):
+        if all(interrupted[run] < MOST_PER_RUN for run in running.values()):
             target = rng.choices(list(TARGETS), weights=list(TARGETS.values()))[0]
         if target == "a job":
-            victim = rng.choice(sorted(allowed))
             os.kill(victim, signal.SIGKILL)
-            return target, [allowed[victim]]
+            return target, [running[victim]]
         if target == "Snakemake alone":
             os.kill(group, signal.SIGKILL)
         else:
@@ -84,17 +117,37 @@ def strike(attempt: Attempt, interrupted: Counter[str], rng: random.Random) -> t
             os.killpg(group, signal.SIGCONT)
 
 
+def state(pid: int) -> str:
+    """The letter of a process's state (proc(5)); X for one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
+
+
+def alive(pid: int) -> bool:
+    """Whether a process has not ended."""
+    return state(pid) not in "ZX"
+
+
 def stopped(pid: int) -> bool:
     """Whether a process is there and halts within a second of being told to."""
     for _ in range(200):
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return False
-        if state in "TZX":
-            return state == "T"
+        if (now := state(pid)) in "TZX":
+            return now == "T"
         time.sleep(0.005)
     return False
+
+
+def finished(place: Study) -> int:
+    """Trainings and range tests that are finished."""
+    folders = (path for path in place.results.iterdir() if path.is_dir()) if place.results.exists() else ()
+    return sum(
+        1
+        for folder in folders
+        for pattern in ("runs/*/run.json", "lr_range/*/seed*/sweep.json")
+        for _ in folder.glob(pattern)
+    )
 
 
 def continuations(results: Path) -> list[bool]:
@@ -107,6 +160,15 @@ def continuations(results: Path) -> list[bool]:
     return found
 
 
+def unproven(within: list[bool]) -> list[str]:
+    """What these kills did not put to the test: a run must have been continued, and one from within an epoch."""
+    proofs = {
+        "a run that continued from a checkpoint": within,
+        "one that did so within an epoch": [*filter(None, within)],
+    }
+    return [what for what, times in proofs.items() if not times]
+
+
 def endure(folder: Path, name: str, trial: str | None, wanted: int, seed: int) -> dict[str, Any]:
     """Run a study undisturbed, and again with `wanted` kills; what was done and what was lost."""
     rng = random.Random(seed)
@@ -116,20 +178,21 @@ def endure(folder: Path, name: str, trial: str | None, wanted: int, seed: int) -
     place = Study(folder / "kills", name, trial)
     made: Counter[str] = Counter()
     interrupted: Counter[str] = Counter()
-    pause = 0.6 * undisturbed.seconds / wanted  # of running jobs, so that the kills are spread over the study
+    total = finished(undisturbed)
+    after = sorted(rng.uniform(0, LAST) * total for _ in range(wanted))
     attempt = place.start()
-    while sum(made.values()) < wanted:
-        while attempt.running and not jobs(attempt):
-            time.sleep(0.1)
-        attempt.until(rng.uniform(0, 2 * pause))
-        if hit := strike(attempt, interrupted, rng):
+    while (count := sum(made.values())) < wanted:
+        victim = await_moment(attempt, interrupted, rng) if finished(place) >= int(after[count]) else None
+        hit = strike(attempt, victim, interrupted, rng) if victim else None
+        if hit:
             made[hit[0]] += 1
             interrupted.update(hit[1])
-            print(f"kill {sum(made.values())} of {wanted}: {hit[0]}, at {', '.join(hit[1])}", flush=True)
+            print(f"kill {count + 1} of {wanted}: {hit[0]}, at {', '.join(hit[1])}", flush=True)
         if not attempt.running:
             if attempt.code == 0:
                 raise SystemExit(f"{name} was finished after {sum(made.values())} of {wanted} kills")
             attempt = place.start()
+        time.sleep(0.02)
     attempt.wait()
     while attempt.code != 0 and place.attempts < wanted + 2 * MOST_PER_RUN:
         attempt = place.run()
@@ -139,6 +202,7 @@ def endure(folder: Path, name: str, trial: str | None, wanted: int, seed: int) -
     lost += [f"the bytes of {key}" for key in sorted(changed)]
     lost += [f"a clean folder: {left} was left" for left in place.leftovers()]
     within = continuations(place.results)
+    lost += unproven(within)
     return {
         "study": name + (f", trial {trial}" if trial else ""),
         "kills": dict(sorted(made.items())),

@@ -19,6 +19,13 @@ print(job.pid, flush=True)
 time.sleep(60)
 """
 TRAINING = "import sys, time; file = open(sys.argv[1], 'a'); time.sleep(60)"
+EPOCHS = """
+import sys, time
+file = open(sys.argv[1], "a", buffering=1)
+for epoch in range(1, 101):
+    time.sleep(0.02)
+    print(f"12:00 INFO epoch {epoch}/100 lr=0.1", file=file)
+"""
 FINISHED = "pass"
 
 
@@ -27,7 +34,7 @@ def attempt_of(tmp_path):
     attempts = []
 
     def start(job):
-        (tmp_path / "logs/train").mkdir(parents=True)
+        (tmp_path / "logs/train").mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-c", WORKFLOW, job, str(tmp_path / "logs/train/a-run.log")]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
         attempts.append(WorkflowAttempt(process, tmp_path / "output.txt"))
@@ -40,9 +47,8 @@ def attempt_of(tmp_path):
         attempt.process.stdout.close()
 
 
-def state(pid):
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()[0]
+def is_under_way(attempt, job):
+    return {pid: log.stem for pid, log in kills.jobs(attempt).items()} == {job: "a-run"}
 
 
 def until(condition):
@@ -54,20 +60,20 @@ def until(condition):
 
 def test_a_finished_job_is_not_killed_and_not_counted(attempt_of):
     attempt, job = attempt_of(FINISHED)
-    until(lambda: state(job) == "Z")
-    assert kills.strike(attempt, Counter(), random.Random(0)) is None
-    until(lambda: state(attempt.process.pid) != "T")
+    until(lambda: kills.state(job) == "Z")
+    assert kills.strike(attempt, job, Counter(), random.Random(0)) is None
+    until(lambda: kills.state(attempt.process.pid) != "T")
     assert attempt.running
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_run_under_way_is_killed_and_counted(attempt_of, seed):
     attempt, job = attempt_of(TRAINING)
-    until(lambda: kills.jobs(attempt) == {job: "a-run"})
-    target, hit = kills.strike(attempt, Counter(), random.Random(seed))
+    until(lambda: is_under_way(attempt, job))
+    target, hit = kills.strike(attempt, job, Counter(), random.Random(seed))
     assert hit == ["a-run"]
     if target == "a job":
-        until(lambda: state(job) == "Z")
+        until(lambda: kills.state(job) == "Z")
         assert attempt.running
     else:
         assert attempt.code == -9
@@ -78,9 +84,9 @@ def test_a_run_under_way_is_killed_and_counted(attempt_of, seed):
 
 def test_a_run_that_was_interrupted_often_enough_is_spared(attempt_of):
     attempt, job = attempt_of(TRAINING)
-    until(lambda: kills.jobs(attempt) == {job: "a-run"})
-    assert kills.strike(attempt, Counter({"a-run": 5}), random.Random(0)) is None
-    until(lambda: state(job) != "T")
+    until(lambda: is_under_way(attempt, job))
+    assert kills.strike(attempt, job, Counter({"a-run": 5}), random.Random(0)) is None
+    until(lambda: kills.state(job) != "T")
 
 
 def test_checkpoints_within_an_epoch_are_told_from_those_at_its_end(tmp_path):
@@ -91,3 +97,32 @@ def test_checkpoints_within_an_epoch_are_told_from_those_at_its_end(tmp_path):
         "continuing from the checkpoint at step 34 of 102\ncontinuing from the checkpoint at step 100 of 102\n"
     )
     assert kills.continuations(tmp_path) == [False, True]
+
+
+def test_moments_are_spread_over_the_epochs_that_a_run_does_now(attempt_of, tmp_path):
+    log = tmp_path / "logs/train/a-run.log"
+    done = []
+    for seed in range(4):
+        attempt, job = attempt_of(EPOCHS)
+        log.write_text("12:00 INFO epoch 100/100 lr=0.1\n")  # of an earlier copy
+        until(lambda attempt=attempt, job=job: is_under_way(attempt, job))
+        rng = random.Random(seed)
+        assert kills.await_moment(attempt, Counter(), rng) == job
+        rng = random.Random(seed)
+        rng.choice([job])
+        done.append((kills.share_done(log, 32), rng.random()))
+        attempt.end()
+    assert all(wanted <= share < 1 for share, wanted in done), done
+    assert max(done)[0] - min(done)[0] > 0.3
+
+
+def test_no_moment_is_waited_for_where_no_run_may_be_killed(attempt_of):
+    attempt, job = attempt_of(TRAINING)
+    until(lambda: is_under_way(attempt, job))
+    assert kills.await_moment(attempt, Counter({"a-run": 5}), random.Random(0)) is None
+
+
+def test_kills_that_no_run_continued_after_prove_nothing():
+    assert len(kills.unproven([])) == 2
+    assert kills.unproven([False, False]) == ["one that did so within an epoch"]
+    assert kills.unproven([False, True]) == []
