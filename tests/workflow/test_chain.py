@@ -83,9 +83,11 @@ def test_rebuilding_the_report_gives_the_same_bytes_anywhere(copy, finished):
     assert {name for name in different if not name.startswith("logs/")} == set()
 
 
-def test_another_execution_on_one_core_gives_the_same_records(finished, tmp_path):
+@pytest.mark.parametrize("cores", ["1", "2"])
+def test_another_execution_gives_the_same_records_on_one_core_and_on_two(finished, tmp_path, cores):
     place = Workplace.make(tmp_path / "again")
-    place.snakemake("results/small/tables/accuracy.csv", "--cores", "1")
+    output = place.snakemake("results/small/tables/accuracy.csv", "--cores", cores)
+    assert f"Provided cores: {cores}" in output
     first, again = (digests(made.folder / "results/small") for made in (finished, place))
     timed = ("logs/", "progress/", "report", "figures/", "tables/")
     records = {name for name in first if not name.startswith(timed) and "machine.json" not in name}
