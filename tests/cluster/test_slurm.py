@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -92,8 +92,9 @@ def log_of(place: Workplace, run: str) -> str:
 
 
 def is_training(place: Workplace, run: str) -> bool:
-    """Whether the run's newest copy is under way: some epochs after its lease."""
-    return "epoch" in log_of(place, run).rpartition("INFO leased ")[2]
+    """Whether the run's newest copy is under way: some epochs after its lease, and not at its end."""
+    newest = log_of(place, run).rpartition("INFO leased ")[2]
+    return "epoch" in newest and "released" not in newest
 
 
 @contextmanager
@@ -107,6 +108,15 @@ def held(place: Workplace, run: str) -> Iterator[int]:
     finally:
         with suppress(ProcessLookupError):
             os.kill(trainer, signal.SIGCONT)
+
+
+def stop_if_training(
+    place: Workplace, run: str, holds: dict[str, ExitStack], trainers: dict[str, int]
+) -> bool:
+    """Stop the run's trainer when it is under way; whether it is stopped."""
+    if run not in trainers and is_training(place, run):
+        trainers[run] = holds[run].enter_context(held(place, run))
+    return run in trainers
 
 
 def is_told_to_end(process: int) -> bool:
@@ -162,35 +172,38 @@ def test_each_job_has_a_device_of_its_own_and_leaves_the_records_of_a_local_run(
 def test_whatever_ends_a_job_the_study_is_completed_with_the_same_records(
     cluster, local, on_cluster, tmp_path
 ):
-    def cancel(job, node):
-        cluster.command("scancel", job)
-
-    def requeue(job, node):
-        cluster.command("scontrol", "requeue", job)
-
-    def node_down(job, node):
-        cluster.command("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
-        wait_for(lambda: (job, "RUNNING", node) not in cluster.jobs())
-        cluster.command("scontrol", "update", f"nodename={node}", "state=resume")
-
-    def time_limit(job, node):
-        """A limit less than a minute away: that is when the profile asks Slurm for its TERM."""
-        elapsed = cluster.command("squeue", "-h", "-j", job, "-o", "%M").strip()
-        minutes = int(elapsed.split(":")[-2])
-        run = next(run for run in RUNS if (job, "RUNNING", node) in cluster.jobs(run))
-        with held(place, run) as trainer:  # Slurm looks at limits every 30 s
-            cluster.command("scontrol", "update", f"jobid={job}", f"timelimit={minutes + 1}")
-            wait_for(lambda: is_told_to_end(trainer), process)
-
     place = Workplace.make(tmp_path / "cluster", LONG)
     process = on_cluster(place, TABLES)
-    to_come = dict(zip(RUNS, (cancel, node_down, requeue, time_limit), strict=True))
-    while to_come:
-        wait_for(lambda: any(is_training(place, run) for run in to_come), process)
-        run = next(run for run in to_come if is_training(place, run))
-        jobs = [(job, node) for job, state, node in cluster.jobs(run) if state == "RUNNING"]
-        if jobs:  # and not just taken down with its neighbour's node
-            to_come.pop(run)(*jobs[0])
+    with ExitStack() as stack:
+        # All are stopped in mid-run first: none comes to its end before its turn, however fast this machine is.
+        holds = {run: ExitStack() for run in RUNS}
+        for hold in holds.values():
+            stack.enter_context(hold)
+        trainers: dict[str, int] = {}
+        wait_for(lambda: all([stop_if_training(place, run, holds, trainers) for run in RUNS]), process)
+        jobs = {run: next(iter(cluster.jobs(run))) for run in RUNS}
+        assert all(state == "RUNNING" for _, state, _ in jobs.values())
+
+        def end(run: str, *command: str) -> None:
+            """Give the command; the trainer goes on when it has been told, to write its checkpoint."""
+            cluster.command(*command)
+            wait_for(lambda: is_told_to_end(trainers[run]), process)
+            holds[run].close()
+
+        slow, *others = RUNS
+        overdue, _, home = jobs[slow]
+        elsewhere = next(run for run in others if jobs[run][2] != home)
+        others.remove(elsewhere)
+        # A limit less than a minute away: that is when the profile asks Slurm for its TERM. Slurm looks every 30 s.
+        minutes = int(cluster.command("squeue", "-h", "-j", overdue, "-o", "%M").strip().split(":")[-2])
+        cluster.command("scontrol", "update", f"jobid={overdue}", f"timelimit={minutes + 1}")
+        end(others[0], "scancel", jobs[others[0]][0])
+        end(others[1], "scontrol", "requeue", jobs[others[1]][0])
+        job, _, node = jobs[elsewhere]
+        end(elsewhere, "scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+        wait_for(lambda: (job, "RUNNING", node) not in cluster.jobs(), process)
+        cluster.command("scontrol", "update", f"nodename={node}", "state=resume")
+        wait_for(lambda: is_told_to_end(trainers[slow]), process)
     ended(process)
 
     assert place.records() == local.records()
