@@ -103,6 +103,30 @@ def test_an_edited_table_is_refused(folder):
         records.read_run(folder)
 
 
+def test_a_stored_table_is_the_table_that_is_read_at_once_and_holds_none_of_it(folder):
+    run = records.read_run(folder)
+    stored = records.StoredTable(folder, "steps", run["run"])
+    other = folder / "other"
+    records.write_run(other, example_run(), MACHINE, EPOCHS, STEPS | {"lr": [1.0, 2.0]})
+    another = records.StoredTable(other, "steps", records.read_run(other)["run"])
+    assert list(stored) == list(records.STEP_COLUMNS)
+    for name in stored:  # in turn: each keeps to its own file
+        assert stored[name].tolist() == run["steps"][name].tolist()
+        assert another["lr"].tolist() == [1.0, 2.0]
+
+
+def test_a_stored_table_is_checked_when_it_is_named_and_when_it_is_read(folder):
+    run = records.read_run(folder)["run"]
+    stored = records.StoredTable(folder, "steps", run)
+    (folder / "steps.csv").write_text((folder / "steps.csv").read_text().replace("0.05", "0.06"))
+    for use in (lambda: stored["lr"], lambda: records.StoredTable(folder, "steps", run)):
+        with pytest.raises(InputError, match=r"steps\.csv: table does not match its record"):
+            use()
+    (folder / "steps.csv").unlink()
+    with pytest.raises(InputError, match=r"steps\.csv: table is missing"):
+        stored["lr"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

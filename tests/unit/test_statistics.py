@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rangefinder.statistics import Interval, is_real, mean_interval, paired_difference, verdict
+from rangefinder.statistics import Interval, is_real, mean_interval, paired_difference, t_quantile, verdict
 from scipy import stats
 
 fractions = st.floats(0, 1, allow_nan=False)
@@ -67,3 +67,9 @@ def test_a_difference_is_real_if_its_interval_leaves_out_zero(interval, real):
 )
 def test_verdicts(values, published, expected):
     assert verdict(values, published) == expected
+
+
+def test_t_quantiles_are_those_of_scipy_to_the_last_bit():
+    for share in (0.9, 0.95, 0.975, 0.995):
+        for degrees in (1, 2, 4, 9, 99):
+            assert t_quantile(share, degrees) == stats.t.ppf(share, degrees)

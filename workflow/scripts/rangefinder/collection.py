@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from . import (
     cells,
     claims,
@@ -60,9 +62,10 @@ class Collection:
         """The runs by cell."""
         return cells.group(self.study, self.runs)
 
-    def tables(self) -> dict[str, str]:
-        """CSV text of every table by name."""
-        frames = {
+    @cached_property
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """Every table by name."""
+        return {
             "accuracy": tables.accuracy(self.cells),
             "time": tables.time(self.cells),
             "differences": tables.differences(self.cells),
@@ -74,7 +77,10 @@ class Collection:
             "published": published.table(self.comparisons),
             "findings": shown_findings.table(self.findings),
         }
-        return {name: tables.csv(frame) for name, frame in frames.items()}
+
+    def tables(self) -> dict[str, str]:
+        """CSV text of every table by name."""
+        return {name: tables.csv(frame) for name, frame in self.frames.items()}
 
     def figures(self) -> dict[str, str]:
         """SVG text of every figure that there is something to draw for, by file name."""
@@ -114,7 +120,7 @@ class Collection:
             described,
             self.comparisons,
             self.confirmations,
-            self.tables(),
+            frames=self.frames,
             findings=self.findings,
         )
         return {
@@ -227,8 +233,9 @@ def collect(
     planned = {entry["run"]: entry["spec_digest"] for entry in content["runs"]}
     found = []
     for file in runs:
-        wanted = ("epochs", "steps") if curves else ("epochs",)
-        run = records.read_run(Path(file).parent, tables=wanted)
+        run = records.read_run(Path(file).parent, tables=("epochs",))
+        if curves:  # those of every step are longer than all else, and few are drawn
+            run["steps"] = records.StoredTable(Path(file).parent, "steps", run["run"])
         name = run["run"]["run"]
         if name not in planned or name != Path(file).parent.name:
             raise InputError("record of a run that the study does not plan", file=file, key="run", value=name)

@@ -13,7 +13,7 @@ import numpy as np
 from . import claims
 from .cells import Cell
 from .errors import InputError
-from .published import DIRECTORY, LOSS_TOLERANCE, metric_values
+from .published import DIRECTORY, LOSS_TOLERANCE, metric_values, sgd_baselines
 from .statistics import SINGLE_RUN_TOLERANCE, Interval, mean_interval, paired_difference
 
 HOLDS, FAILS, UNDECIDED, NOT_RUN = "holds", "does not hold", "undecided", "not run"
@@ -118,7 +118,7 @@ OWN: dict[str, Callable[[Mapping[str, Any]], float]] = {
 def _values(cells: Sequence[Cell], cell: Cell, metric: str) -> dict[int, float]:
     """A metric of the claims' schema by seed, over the cell's completed runs."""
     if metric not in OWN:
-        return metric_values(cells, cell, metric)
+        return metric_values(sgd_baselines(cells), cell, metric)
     values = {seed: OWN[metric](run) for seed, run in cell.completed().items()}
     return {seed: value for seed, value in values.items() if not math.isnan(value)}
 

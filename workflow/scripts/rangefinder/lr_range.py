@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from .errors import InputError
 from .finder_rules import RULES
 from .smoothing import local_linear, running_median
+from .statistics import t_quantile
 
 STATUSES = ("ok", "no_descent", "right_censored", "left_censored", "diverged", "too_few_points")
 NUMBERS = ("lr_min", "suggested_lr", "lr_max")
@@ -224,7 +224,7 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, flo
     mean = float(logs.mean())
     if len(logs) < 2:
         return {"value": 10**mean, "low": None, "high": None, "factor": None}
-    half = float(stats.t.ppf(0.5 + confidence / 2, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs)))
+    half = float(t_quantile(0.5 + confidence / 2, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs)))
     half = min(half, 300.0 - abs(mean))  # two seeds a decade apart: the factor stays a finite number
     return {"value": 10**mean, "low": 10 ** (mean - half), "high": 10 ** (mean + half), "factor": 10**half}
 

@@ -35,6 +35,9 @@ LOSSES = tuple(name for name in METRICS if name.endswith("_loss"))
 # Two standard errors of a mean over 10,000 images of a loss whose standard deviation is 0.25, a trained LeNet's.
 LOSS_TOLERANCE = 0.005
 
+# The best accuracy of SGD by form and schedule (`sgd_baselines`).
+Baselines = dict[tuple[str | None, str], float]
+
 
 # --- reading -------------------------------------------------------------------------------------------
 
@@ -206,10 +209,11 @@ def compare(
         return []
     rows = read(study["published"], study, directory=directory)
     by_key = {_key(cell.axes): cell for cell in cells if cell.form == FORM}
+    baselines = sgd_baselines(cells)
     compared = []
     for row in rows:
         cell = by_key[_key(row)]
-        values = list(metric_values(cells, cell, row["metric"]).values())
+        values = list(metric_values(baselines, cell, row["metric"]).values())
         ours = mean_interval(values)
         known = ours.mean is not None and row["value"] is not None
         compared.append(
@@ -238,12 +242,12 @@ def _verdict(cell: Cell, values: Sequence[float], row: Mapping[str, Any]) -> str
     return {"better": "worse", "worse": "better"}.get(found, found)  # the lower loss is the better one
 
 
-def metric_values(cells: Sequence[Cell], cell: Cell, metric: str) -> dict[int, float]:
-    """A metric of `METRICS` by seed, over the cell's completed runs; `cells` are all of its study."""
+def metric_values(baselines: Baselines, cell: Cell, metric: str) -> dict[int, float]:
+    """A metric of `METRICS` by seed, over the cell's completed runs; `baselines` are those of its study."""
     if metric == "lowest_test_loss":
         return {seed: float(np.nanmin(run["epochs"]["test_loss"])) for seed, run in cell.completed().items()}
     if metric == "closest_to_baseline":
-        baseline = sgd_baseline(cells, cell)
+        baseline = baselines.get((cell.form, cell.axes["schedule"]))
         if baseline is None:
             return {}
         return {
@@ -252,19 +256,19 @@ def metric_values(cells: Sequence[Cell], cell: Cell, metric: str) -> dict[int, f
     return cell.values(metric)
 
 
-def sgd_baseline(cells: Sequence[Cell], cell: Cell) -> float | None:
-    """The base line of the LARS write-up: the best accuracy on the test set of any SGD run, over batch sizes.
+def sgd_baselines(cells: Sequence[Cell]) -> Baselines:
+    """The base lines of the LARS write-up: the best accuracy on the test set of any SGD run, over batch sizes.
 
-    Taken over the cells of `cell`'s form and schedule, as a mean over seeds; None while no such run is complete.
+    Taken over the cells of a form and schedule, as a mean over seeds; left out while no such run is complete.
     """
-    means = [
-        mean_interval(list(other.values("best_test_accuracy").values())).mean
-        for other in cells
-        if other.form == cell.form
-        and other.axes["schedule"] == cell.axes["schedule"]
-        and any(run["run"]["parameters"]["optimizer"]["name"] == "SGD" for run in other.runs.values())
-    ]
-    return max((mean for mean in means if mean is not None), default=None)
+    best: Baselines = {}
+    for cell in cells:
+        if any(run["run"]["parameters"]["optimizer"]["name"] == "SGD" for run in cell.runs.values()):
+            mean = mean_interval(list(cell.values("best_test_accuracy").values())).mean
+            place = cell.form, cell.axes["schedule"]
+            if mean is not None:
+                best[place] = max(mean, best.get(place, mean))
+    return best
 
 
 def closest(accuracies: np.ndarray, target: float) -> float:

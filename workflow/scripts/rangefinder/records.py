@@ -11,9 +11,9 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +217,21 @@ def read_json(path: Path | str, schema: str) -> dict[str, Any]:
     return record
 
 
+def _read_bytes(path: Path, sha256: str | None) -> bytes:
+    """A table's bytes, held against their digest where the record that owns it has one."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError("table is missing", file=path) from error
+    except OSError as error:
+        raise InputError(f"table cannot be read: {error.strerror}", file=path) from error
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise InputError(
+            "table does not match its record (truncated or edited); delete the run and repeat it", file=path
+        )
+    return data
+
+
 def read_csv(path: Path | str, columns: Sequence[str], sha256: str | None = None) -> dict[str, np.ndarray]:
     """Read a table of numbers; empty cells become NaN.
 
@@ -228,16 +243,7 @@ def read_csv(path: Path | str, columns: Sequence[str], sha256: str | None = None
         float64 arrays [rows] by column name.
     """
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise InputError("table is missing", file=path) from error
-    except OSError as error:
-        raise InputError(f"table cannot be read: {error.strerror}", file=path) from error
-    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-        raise InputError(
-            "table does not match its record (truncated or edited); delete the run and repeat it", file=path
-        )
+    data = _read_bytes(path, sha256)
     try:
         rows = list(csv.reader(io.StringIO(data.decode()), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
@@ -259,6 +265,37 @@ def read_csv(path: Path | str, columns: Sequence[str], sha256: str | None = None
         raise InputError(f"table holds something that is not a number: {error}", file=path) from error
     values = values.reshape(len(rows) - 1, len(columns))
     return {name: values[:, index] for index, name in enumerate(columns)}
+
+
+class StoredTable(Mapping):
+    """A run's table that stays on disk, checked when it is named and read when a column is asked for.
+
+    Args:
+        folder: of the run.
+        name: one of `TABLES`.
+        run: the content of its run.json.
+
+    Raises:
+        InputError: now or when it is read, as `read_csv`.
+    """
+
+    def __init__(self, folder: Path, name: str, run: Mapping[str, Any]) -> None:
+        self._path, self._columns = folder / f"{name}.csv", TABLES[name]
+        self._sha256 = run["files"][self._path.name]
+        _read_bytes(self._path, self._sha256)
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        return _columns(self._path, self._columns, self._sha256)[column]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+
+# The columns of a table are asked for one after another; the table before it is not needed again.
+_columns = lru_cache(maxsize=1)(read_csv)
 
 
 def read_run(folder: Path | str, *, tables: Sequence[str] = ("epochs", "steps")) -> dict:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import pandas as pd
 from markupsafe import Markup
 from tabulate import tabulate
 
@@ -119,7 +120,7 @@ def context(
     figures: Sequence[Mapping[str, str]],
     comparisons: Sequence[Mapping[str, Any]] = (),
     confirmations: Sequence[Mapping[str, Any]] = (),
-    csv: Mapping[str, str] | None = None,
+    frames: Mapping[str, pd.DataFrame] | None = None,
     findings: Sequence[Finding] = (),
 ) -> dict[str, Any]:
     """Everything the templates show.
@@ -129,11 +130,12 @@ def context(
         cells, runs, ranges: its records.
         comparisons: published numbers against ours (`published.compare`).
         confirmations: content of every confirmation.json.
-        csv: text of every table by name (`collection.Collection.tables`), which the page offers for download.
+        frames: every table by name, which the page offers for download (`collection.Collection.frames`); those that
+            follow from the other arguments are made where none are given.
         findings: the write-up's claims, answered.
         figures: ``{"file", "title", "caption", "section"}`` of each figure that was drawn.
     """
-    frames = {
+    frames = frames or {
         "accuracy": tables.accuracy(cells),
         "time": tables.time(cells),
         "differences": tables.differences(cells),
@@ -173,5 +175,5 @@ def context(
         "finished": len(runs),
         "provenance": provenance(runs, [*ranges, *confirmations]),
         "sections": SECTIONS,
-        "csv": dict(csv or {}),
+        "csv": {name: tables.csv(frame) for name, frame in frames.items()},
     }

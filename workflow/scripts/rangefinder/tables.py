@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from .cells import Cell, varying
-from .published import metric_values
+from .published import metric_values, sgd_baselines
 from .statistics import Interval, is_real, mean_interval, paired_difference
 
 METRICS = {
@@ -43,7 +43,7 @@ def accuracy(cells: Sequence[Cell], confidence: float = 0.95) -> pd.DataFrame:
 
     Diverged runs are counted, never averaged in.
     """
-    axes, rows = varying(cells), []
+    axes, baselines, rows = varying(cells), sgd_baselines(cells), []
     for cell in cells:
         row = _axes(cell, axes) | {
             "learning_rate": cell.learning_rate(),
@@ -54,7 +54,8 @@ def accuracy(cells: Sequence[Cell], confidence: float = 0.95) -> pd.DataFrame:
             "status": cell.status(),
         }
         for metric in (*METRICS, CLOSEST, "final_test_loss"):
-            _spread(row, metric, mean_interval(list(metric_values(cells, cell, metric).values()), confidence))
+            values = metric_values(baselines, cell, metric)
+            _spread(row, metric, mean_interval(list(values.values()), confidence))
         rows.append(row)
     return pd.DataFrame(rows)
 
