@@ -18,6 +18,7 @@ rule train:
     threads: 1
     resources:
         gpu=run_gpus,
+        nodes=1,  # SLURM may otherwise give a run's GPUs on two nodes, where it sees half of them
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
         slurm_extra=STOP_IN_TIME,

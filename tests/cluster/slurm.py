@@ -66,7 +66,7 @@ MinJobAge=300
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,bf_interval=5,sched_interval=5
 # LLN: jobs go to the node with the least to do, so that few jobs use both.
-PartitionName=gpu Nodes=ALL Default=YES LLN=YES MaxNodes=1 MaxTime=INFINITE State=UP
+PartitionName=gpu Nodes=ALL Default=YES LLN=YES MaxTime=INFINITE State=UP
 """
 
 # What an administrator's prolog does on many clusters: a temporary folder per node, here on one file system. It also
@@ -224,6 +224,11 @@ class Cluster:
         """Id, state and node of the jobs that wait or run, whose comment (rule and wildcards) has these words."""
         lines = self.command("squeue", "-h", "-o", "%A|%T|%N|%k").splitlines()
         return [tuple(line.split("|")[:3]) for line in lines if comment in line.split("|", 3)[3]]
+
+    def reason(self, comment: str) -> str:
+        """Why the job whose comment has these words waits."""
+        lines = self.command("squeue", "-h", "-o", "%r|%k").splitlines()
+        return next((line.split("|")[0] for line in lines if comment in line), "")
 
     def tasks(self) -> list[tuple[str, float, str, str, str, str]]:
         """What prolog and epilog noted: start or end, time in seconds, job, step, node, device."""

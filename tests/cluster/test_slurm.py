@@ -1,5 +1,6 @@
 """The workflow on a real Slurm cluster, through the profile that the project ships."""
 
+import csv
 import json
 import os
 import re
@@ -117,6 +118,11 @@ def stop_if_training(
     if run not in trainers and is_training(place, run):
         trainers[run] = holds[run].enter_context(held(place, run))
     return run in trainers
+
+
+def train_losses(place: Workplace, run: str) -> list[float]:
+    with open(place.folder / f"results/small/runs/{run}/epochs.csv") as table:
+        return [float(row["train_loss"]) for row in csv.DictReader(table)]
 
 
 def is_told_to_end(process: int) -> bool:
@@ -244,3 +250,22 @@ def test_without_gpus_jobs_ask_for_none_and_take_none(cluster, local, on_cluster
     assert {device for *_, device in cluster.tasks()[before:]} == {"none"}
     assert "leased" not in log_of(place, run)
     assert place.records() == local.records()
+
+
+def test_a_run_on_several_gpus_has_them_on_one_node(cluster, local, on_cluster, tmp_path):
+    run, before = RUNS[2], len(cluster.tasks())
+    place = without(local, run, tmp_path / "cluster")
+    for node in cluster.nodes():  # two GPUs of each node are taken: three are free, but on no one node
+        cluster.command(
+            "sbatch", "-o/dev/null", "--comment=taken", "-w", node, "--gpus=2", "--wrap", "sleep 3600"
+        )
+    wait_for(lambda: len([state for _, state, _ in cluster.jobs("taken") if state == "RUNNING"]) == 2)
+    process = on_cluster(place, TABLES, "--config", "gpus_per_run=3")
+    wait_for(lambda: cluster.jobs(run) and cluster.reason(run) == "Resources", process)
+    cluster.command("scancel", *[job for job, *_ in cluster.jobs("taken")])
+    ended(process)
+    devices = [device for _, _, job, _, _, device in cluster.tasks()[before:] if device.count(",") == 2]
+    assert set(devices) == {"0,1,2"}
+    machine = json.loads((place.folder / f"results/small/runs/{run}/machine.json").read_text())
+    assert machine["processes"] == 3
+    assert train_losses(place, run)[:5] == pytest.approx(train_losses(local, run)[:5], rel=1e-4)
