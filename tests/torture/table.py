@@ -57,8 +57,10 @@ def _sentence(kills: Mapping[str, Any]) -> str:
         f"command was run {kills['commands']} times. {kills['runs_interrupted']} runs and range tests were "
         f"interrupted, one of them {kills['most_interruptions_of_a_run']} times; runs continued "
         f"{kills['resumed_from_a_checkpoint']} times from a checkpoint, "
-        f"{kills['resumed_within_an_epoch']} of them from within an epoch. Of {kills['records_compared']} records and "
-        f"tables that an undisturbed study leaves, those lost or different: {'; '.join(kills['lost']) or 'none'}."
+        f"{kills['resumed_within_an_epoch']} of them from within an epoch. Lost or different of "
+        f"{kills['records_compared']} records and tables that an undisturbed study leaves, or left behind of temporary "
+        "files, checkpoints, locks and notes: "
+        f"{'; '.join(kills['lost']) or 'nothing'}."
     )
 
 

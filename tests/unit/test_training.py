@@ -138,6 +138,7 @@ def test_a_divergence_is_typed_and_the_tables_end_there(digits, tmp_path):
     assert record["divergence"]["last_finite_loss"] == pytest.approx(run["steps"]["loss"][-1])
     assert len(run["epochs"]["epoch"]) == step // 4
     assert record["results"]["final_test_accuracy"] is None
+    assert record["weights_digest"] is None
 
 
 def test_best_and_final_are_what_their_names_say():
@@ -252,6 +253,22 @@ def test_the_same_run_twice_is_the_same_bytes(digits, tmp_path):
         assert (tmp_path / "a/run" / name).read_bytes() == (tmp_path / "b/run" / name).read_bytes()
 
 
+def test_the_digest_of_the_weights_is_of_every_bit_of_the_final_ones(digits, tmp_path):
+    model = {"name": "BNCNN"}  # with buffers, one of them a whole number
+    record = train(digits, tmp_path, spec(model=model, epochs=1))
+    again = trainer(digits, model=model, epochs=1)
+    begun = again.parts.weights_digest()
+    again.train()
+    final = again.parts.weights_digest()
+    assert record["weights_digest"] == final != begun
+    for name, tensor in again.parts.model.state_dict().items():
+        last = tensor.view(-1)[-1:].view(torch.uint8)
+        last[-1] ^= 1
+        assert again.parts.weights_digest() != final, name
+        last[-1] ^= 1
+    assert again.parts.weights_digest() == final
+
+
 def test_an_lr_that_the_range_test_could_not_give_is_refused(digits, tmp_path):
     job = spec(lr="suggested / 10")
     found = {
@@ -278,6 +295,58 @@ def test_too_little_memory_ends_with_advice(digits, tmp_path, monkeypatch):
     with pytest.raises(training.OutOfMemory, match=r"with 64 samples at once; set run\.micro_batch to 32"):
         train(digits, tmp_path)
     assert not (tmp_path / "run").exists()
+
+
+def short_of_memory(monkeypatch, most, stop_at=math.inf):
+    """Have memory run out, as CUDA says it, where more than `most` samples are computed with at once.
+
+    Args:
+        stop_at: the call of the network at which SIGTERM comes.
+    """
+    forward = experiment.Experiment.forward
+    calls = iter(range(10**6))
+
+    def limited(self, model, x):
+        if model.training and len(x) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if next(calls) == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return forward(self, model, x)
+
+    monkeypatch.setattr(experiment.Experiment, "forward", limited)
+
+
+def test_a_run_that_asks_for_it_halves_its_micro_batch_until_memory_is_enough(digits, tmp_path, monkeypatch):
+    job, notes = spec(batch_size=48, on_out_of_memory="halve"), tmp_path / "notes"
+    short_of_memory(monkeypatch, most=8)
+    for at_once in (48, 24, 12):
+        with pytest.raises(training.OutOfMemory, match=f"with {at_once} samples at once"):
+            train(digits, tmp_path, job, notes_folder=notes)
+        assert records.read_json(notes / "r.json", "unfinished")["status"] == "out_of_memory"
+    record = train(digits, tmp_path, job, notes_folder=notes)
+    assert (record["status"], record["parameters"]["micro_batch"]) == ("completed", 6)
+    assert not notes.exists()
+    train(digits, tmp_path / "told", spec(batch_size=48, micro_batch=6))
+    for name in ("epochs.csv", "steps.csv"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "told/run" / name).read_bytes()
+
+
+def test_a_halved_run_that_is_interrupted_continues_with_its_half(digits, tmp_path, monkeypatch):
+    job, notes = spec(batch_size=48, on_out_of_memory="halve"), tmp_path / "notes"
+    short_of_memory(monkeypatch, most=30, stop_at=20)
+    with pytest.raises(training.OutOfMemory):
+        train(digits, tmp_path, job, notes_folder=notes)
+    with pytest.raises(training.Interrupted):
+        train(digits, tmp_path, job, notes_folder=notes)
+    assert train(digits, tmp_path, job, notes_folder=notes)["parameters"]["micro_batch"] == 24
+    assert records.read_json(tmp_path / "run/machine.json", "machine")["resumed"] == 1
+
+
+def test_a_run_that_does_not_ask_for_it_keeps_its_batch_whole(digits, tmp_path, monkeypatch):
+    short_of_memory(monkeypatch, most=8)
+    for _ in range(2):
+        with pytest.raises(training.OutOfMemory, match="with 64 samples at once"):
+            train(digits, tmp_path, notes_folder=tmp_path / "notes")
 
 
 def test_lr_expressions_resolve_to_the_numbers_of_the_range():

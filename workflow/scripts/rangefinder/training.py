@@ -98,7 +98,7 @@ def run(
         parameters = resolution.resolve(spec["parameters"], lr_range)
         if parameters.get("on_out_of_memory") == "halve" and notes_folder is not None:
             note = unfinished.read(notes_folder, spec["run"], spec_digest)
-            parameters["micro_batch"] = _halved(parameters, note)
+            parameters["micro_batch"] = progress["micro_batch"] = _halved(parameters, note)
         with clocks.running("data"):
             arrays = data.load(data_folder, verify="full")
         digest = runs.digest({"run": runs.digest(parameters), "data": arrays.digest})
@@ -222,9 +222,14 @@ def memory_watched(
 
 
 def _halved(parameters: Mapping[str, Any], note: Mapping[str, Any] | None) -> int | None:
-    """The micro-batch of a run that ran out of memory before: the next divisor of its batch at half as many."""
-    if note is None or note["status"] != "out_of_memory":
+    """The micro-batch of a run that ran out of memory before: the next divisor of its batch at half as many.
+
+    A try that ended otherwise since is continued with its own.
+    """
+    if note is None or note["micro_batch"] is None:
         return parameters.get("micro_batch")
+    if note["status"] != "out_of_memory":
+        return note["micro_batch"]
     most = max(1, note["micro_batch"] // 2)
     micro = next(size for size in range(most, 0, -1) if parameters["batch_size"] % size == 0)
     log.warning(
@@ -515,6 +520,7 @@ class Trainer:
                 "test": len(splits.test),
             },
             "model_parameters": self.parts.model_parameters,
+            "weights_digest": None if self.divergence else self.parts.weights_digest(),
             "results": results(self.rows, diverged=self.divergence is not None),
         }
 
