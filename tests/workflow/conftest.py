@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from long_run import InBackground
 from workplace import Workplace
 
 
@@ -20,3 +21,17 @@ def copy(finished, tmp_path) -> Workplace:
     target = tmp_path / "copy"
     shutil.copytree(finished.folder, target, symlinks=True)
     return Workplace(target)
+
+
+@pytest.fixture
+def in_background():
+    """Start Snakemake in the background; what is left of it ends with the test."""
+    started = []
+
+    def start(place: Workplace) -> InBackground:
+        started.append(InBackground(place))
+        return started[-1]
+
+    yield start
+    for snakemake in started:
+        snakemake.end()
