@@ -34,9 +34,10 @@ def trained(digits, **changes):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_compiled_losses_are_the_eager_ones_to_rounding(digits):
+@pytest.mark.parametrize("mode", [True, "reduce-overhead", "max-autotune"])
+def test_compiled_losses_are_the_eager_ones_to_rounding(digits, mode):
     settings = {"precision": "fp64", "epochs": 10, "lr": 0.1}
-    eager, compiled = trained(digits, **settings), trained(digits, compile=True, **settings)
+    eager, compiled = trained(digits, **settings), trained(digits, compile=mode, **settings)
     assert compiled.losses.tolist() == pytest.approx(eager.losses.tolist(), rel=1e-10)
     assert eager.losses[-1] < 0.5 * eager.losses[0]  # they have gone somewhere
     assert compiled.clocks.seconds["compile"] > 0 == eager.clocks.seconds["compile"]
@@ -46,8 +47,8 @@ def test_compiling_ahead_leaves_every_bit_as_it_was(digits, monkeypatch):
     """With a compiler that changes nothing, batch statistics and all: the run is the eager run."""
     seen = []
 
-    def unchanged(model, *, dynamic):
-        assert dynamic is False
+    def unchanged(model, *, dynamic, mode):
+        assert (dynamic, mode) == (False, "default")
         model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
         return model
 
@@ -69,7 +70,7 @@ def test_a_range_test_sweeps_the_compiled_model(digits, tmp_path, monkeypatch):
         def forward(self, x):
             return self.model(x) / 2
 
-    monkeypatch.setattr(torch, "compile", lambda model, *, dynamic: Halved(model))
+    monkeypatch.setattr(torch, "compile", lambda model, **settings: Halved(model))
     data.prepare({"name": "digits"}, tmp_path / "digits")
     parameters = {key: value for key, value in PARAMETERS.items() if key not in ("schedule", "lr", "epochs")}
     parameters |= {"start_lr": 1e-3, "end_lr": 1e-2, "steps_per_decade": 5}
@@ -79,6 +80,28 @@ def test_a_range_test_sweeps_the_compiled_model(digits, tmp_path, monkeypatch):
         range_test.run(spec, data_folder=tmp_path / "digits", folder=tmp_path / str(name))
         losses[name] = records.read_csv(tmp_path / str(name) / "sweep.csv", records.SWEEP_COLUMNS)["loss"][0]
     assert losses[True] != losses[False]
+
+
+@pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
+def test_a_mode_that_captures_graphs_has_them_before_the_first_step(digits, monkeypatch, mode):
+    """Warm-up, capture and replay of every batch size come ahead, without gradients that add up."""
+    seen = []
+
+    def counted(model, **settings):
+        assert settings == {"dynamic": False, "mode": mode}
+
+        def before(module, inputs):
+            seen.append(len(inputs[0]))
+            assert not module.training or all(parameter.grad is None for parameter in module.parameters())
+
+        model.register_forward_pre_hook(before)
+        return model
+
+    monkeypatch.setattr(torch, "compile", counted)
+    eager = trained(digits, batch_size=64, epochs=1)
+    compiled = trained(digits, batch_size=64, epochs=1, compile=mode)
+    assert seen[:8] == [64, 64, 64, 8, 8, 8, 64, 64]
+    assert compiled.losses.tolist() == eager.losses.tolist()
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,8 @@ STUDIES: dict[str, tuple[str, str]] = {
     "precision-unknown": ("epochs: 4", "epochs: 4, precision: fp16"),
     "initialisation-unknown": ("epochs: 4", "epochs: 4, initialisation: he"),
     "order-unknown": ("epochs: 4", "epochs: 4, order: shuffled"),
+    "compile-mode-unknown": ("epochs: 4", "epochs: 4, compile: fast"),
+    "compile-number": ("epochs: 4", "epochs: 4, compile: 1"),
     "channels-last-number": ("epochs: 4", "epochs: 4, channels_last: 1"),
     "seeds-empty": ("seeds: [0, 1]", "seeds: []"),
     "seeds-twice": ("seeds: [0, 1]", "seeds: [0, 0]"),

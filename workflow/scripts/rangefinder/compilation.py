@@ -11,8 +11,20 @@ from torch import nn
 from .errors import InputError
 
 
-def compiled(model: nn.Module, device: torch.device) -> nn.Module:
+# Passes before the first step: on a GPU these modes warm up, then capture, then replay.
+PASSES = {"reduce-overhead": 3, "max-autotune": 3}
+
+
+def mode(setting: bool | str) -> str:
+    """torch.compile's mode for the value of `compile`; true is its default."""
+    return setting if isinstance(setting, str) else "default"
+
+
+def compiled(model: nn.Module, device: torch.device, setting: bool | str) -> nn.Module:
     """The model as `torch.compile` makes it, one program per batch size.
+
+    Args:
+        setting: of `compile`: true, or a mode's name.
 
     Raises:
         InputError: this machine lacks the compiler that torch's own needs.
@@ -25,10 +37,10 @@ def compiled(model: nn.Module, device: torch.device) -> nn.Module:
         raise InputError(
             f"torch.compile needs {what}, and this machine has no {' or '.join(names)}",
             key="run.compile",
-            value=True,
+            value=setting,
             allowed=f"install {what}, name yours in {variable}, or set compile to false",
         )
-    return torch.compile(model, dynamic=False)
+    return torch.compile(model, dynamic=False, mode=mode(setting))
 
 
 def batch_sizes(samples: int, batch_size: int, *, drop_last: bool, micro_batch: int | None) -> list[int]:

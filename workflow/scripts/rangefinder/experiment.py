@@ -134,10 +134,12 @@ class Experiment:
             micro_batch=self.parameters.get("micro_batch"),
         )
         layout = torch.channels_last if self.parameters.get("channels_last") else torch.contiguous_format
-        for size in sizes:
+        passes = compilation.PASSES.get(self.parameters["compile"], 1)
+        for size in [size for size in sizes for _ in range(passes)]:
             x = torch.zeros(size, *self.arrays.shape, device=self.device, dtype=self.dtype)
             output = self.forward(self.step_model, x.to(memory_format=layout))
             nn.functional.cross_entropy(output, torch.zeros_like(output[:, 0], dtype=torch.int64)).backward()
+            self.optimizer.zero_grad(set_to_none=True)  # as before every step: added up, they are another program
 
     def evaluation(self, split: str) -> EvaluationSet | None:
         """The samples of ``train``, ``validation`` or ``test``, not augmented; None if there are none."""
@@ -216,7 +218,7 @@ def build(
         arrays,
         splits,
         model,
-        compilation.compiled(model, device) if parameters.get("compile") else model,
+        compilation.compiled(model, device, parameters["compile"]) if parameters.get("compile") else model,
         optimizers.build(parameters["optimizer"], list(model.named_parameters()), lr=lr),
         loader,
         share,

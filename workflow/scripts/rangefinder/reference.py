@@ -44,7 +44,7 @@ def _kind(entry: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
             k: v for k, v in entry.items() if k != "$ref"
         }
     if "enum" in entry:
-        return ", ".join("null" if value is None else str(value) for value in entry["enum"])
+        return ", ".join(map(validation.word, entry["enum"]))
     if "x-allowed" in entry:
         return entry["x-allowed"]
     if "oneOf" in entry or "anyOf" in entry:

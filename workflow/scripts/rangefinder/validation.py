@@ -130,12 +130,13 @@ def _explain(error: jsonschema.ValidationError, file: object) -> InputError:
         return InputError(f"the key {missing!r} is missing", file=file, key=key)
     if rule == "enum":
         return InputError(
-            "unknown value", file=file, key=key, value=value, allowed=[_word(item) for item in wanted]
+            "unknown value", file=file, key=key, value=value, allowed=[word(item) for item in wanted]
         )
     return InputError("not usable", file=file, key=key, value=value, allowed=_text(error.schema))
 
 
-def _word(value: Any) -> str:
+def word(value: Any) -> str:
+    """A value as YAML writes it."""
     return (
         {True: "true", False: "false", None: "null"}.get(value, str(value))
         if not isinstance(value, int | float) or isinstance(value, bool)
@@ -159,7 +160,7 @@ def _text(schema: Mapping[str, Any]) -> str:
     if "x-allowed" in schema:
         return schema["x-allowed"]
     if "enum" in schema:
-        return ", ".join(map(_word, schema["enum"]))
+        return ", ".join(map(word, schema["enum"]))
     types = schema.get("type", [])
     text = (
         " or ".join(_KINDS[kind] for kind in ([types] if isinstance(types, str) else types))
