@@ -10,7 +10,6 @@ from torch import nn
 
 from .errors import InputError
 
-
 # Passes before the first step: on a GPU these modes warm up, then capture, then replay.
 PASSES = {"reduce-overhead": 3, "max-autotune": 3}
 

@@ -139,7 +139,9 @@ class Experiment:
             x = torch.zeros(size, *self.arrays.shape, device=self.device, dtype=self.dtype)
             output = self.forward(self.step_model, x.to(memory_format=layout))
             nn.functional.cross_entropy(output, torch.zeros_like(output[:, 0], dtype=torch.int64)).backward()
-            self.optimizer.zero_grad(set_to_none=True)  # as before every step: added up, they are another program
+            self.optimizer.zero_grad(
+                set_to_none=True
+            )  # as before every step: added up, they are another program
 
     def evaluation(self, split: str) -> EvaluationSet | None:
         """The samples of ``train``, ``validation`` or ``test``, not augmented; None if there are none."""
