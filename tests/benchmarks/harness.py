@@ -290,8 +290,8 @@ def hardware(device: str) -> str:
     return f"{os.cpu_count()}-core {platform.machine().replace('_', '-')} CPU"
 
 
-def keep(name: str, entry: Mapping, device: str) -> None:
-    """Put a benchmark's figures into the record of this hardware, beside those of the others."""
+def keep(name: str, entry: Mapping, device: str, part: str = "benchmarks") -> None:
+    """Put a benchmark's figures into a part of the record of this hardware, beside those of the others."""
     described = hardware(device)
     path = RECORDS / (re.sub(r"[^a-z0-9]+", "-", described.lower()).strip("-") + ".json")
     record = (
@@ -299,6 +299,6 @@ def keep(name: str, entry: Mapping, device: str) -> None:
         if path.exists()
         else {"format": 1, "hardware": described, "benchmarks": {}}
     )
-    record["benchmarks"][name] = entry
+    record.setdefault(part, {})[name] = entry
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

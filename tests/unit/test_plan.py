@@ -1,8 +1,10 @@
 """The plan's arithmetic on made-up times, in closed form; and that timing is of the real thing and leaves nothing."""
 
+import subprocess
+
 import pytest
 import torch
-from rangefinder import data, models, plan, records, runs, study, timing
+from rangefinder import crowding, data, models, plan, records, runs, shown_plan, study, timing
 from test_records import MACHINE, example_run
 
 STUDY = """
@@ -52,6 +54,7 @@ def made_up(small):
         "once_s": both(1e4),
         "subjects": entries,
         "sweeps": {"sgd": 81},
+        "crowded": {"4": 1.25},
     }
 
 
@@ -119,27 +122,65 @@ def test_earlier_runs_tell_the_time_of_a_step_and_the_plan_says_so(small, tmp_pa
     ]
 
 
-def test_jobs_fill_the_places_and_the_longest_one_bounds_the_time():
-    def row(kind, jobs, seconds, done=0):
-        return {"kind": kind, "jobs": jobs, "done": done, "left_s": (jobs - done) * seconds}
+def test_jobs_fill_the_places_and_the_longest_one_bounds_the_time(monkeypatch):
+    def row(kind, jobs, seconds, done=0, timed="timed steps"):
+        return {"kind": kind, "jobs": jobs, "done": done, "left_s": (jobs - done) * seconds, "timed": timed}
 
+    # An LR range takes 1 s, the figures 8, the tables 3, the run table 2, the report 4.
+    times = {"extract_lr_range": 1, "draw_figures": 8, "aggregate": 3, "resolve_study": 2, "write_report": 4}
+    monkeypatch.setattr(plan, "LIGHT", times)
     rows = [row("range_test", 3, 10.0), row("train", 8, 100.0, done=2)]
-    # One at once: everything in a row, and 2 LR ranges and 3 more light jobs of 1 s.
-    assert plan.wall_seconds(rows, 1, 1.0, 2) == 30 + 600 + 5
-    assert plan.wall_seconds(rows, 2, 1.0, 2) == 15 + 300 + 4
-    assert plan.wall_seconds(rows, 100, 1.0, 2) == 10 + 100 + 4
-    assert plan.wall_seconds([row("train", 5, 9.0, done=5)], 4, 1.0, 0) == 3
+    assert plan.wall_seconds(rows, 1, 1.0, 2) == 30 + 2 + 600 + 13 + 4
+    # Two places: the third range test runs alone; tables and run table beside the figures.
+    assert plan.wall_seconds(rows, 2, 1.0, 2) == 20 + 1 + 300 + 8 + 4
+    assert plan.wall_seconds(rows, 100, 1.0, 2) == 10 + 1 + 100 + 8 + 4
+    assert plan.wall_seconds(rows, 100, 2.0, 2) == 10 + 2 + 100 + 16 + 8
+    assert plan.wall_seconds([row("train", 5, 9.0, done=5)], 4, 1.0, 0) == 8 + 4
+    # Jobs beside each other take longer, but for those that tell how long they took beside others.
+    crowded = {"2": 1.5}
+    assert plan.wall_seconds(rows, 2, 1.0, 2, crowded) == 30 + 1 + 450 + 8 + 4
+    assert plan.wall_seconds(rows, 1, 1.0, 2, crowded) == 30 + 2 + 600 + 13 + 4
+    told = [row("train", 6, 100.0, timed="3 finished runs")]
+    assert plan.wall_seconds(told, 2, 1.0, 0, crowded) == 300 + 8 + 4
+
+
+def test_a_gap_lies_between_two_jobs_of_the_same_snakemake():
+    def moment(began, finished, parent=7):
+        return {"began": began, "finished": finished, "parent": [parent, 1]}
+
+    assert plan.gaps([moment(10.0, 12.0), moment(0.0, 9.5), moment(15.0, 16.0)]) == [0.5, 3.0]
+    assert plan.gaps([moment(0.0, 9.5), moment(9.0, 12.0)]) == [0.0]  # the clocks' ticks are coarse
+    assert plan.gaps([moment(0.0, 1.0), moment(2.0, 3.0, parent=8)]) == []
+
+
+def test_companions_slow_a_step_by_what_is_measured_and_are_gone_afterwards(small, tmp_path, monkeypatch):
+    torch.set_num_threads(1)
+    data.prepare({"name": "digits"}, tmp_path / "digits")
+    monkeypatch.setattr(timing, "PASS_S", 0.05)
+    monkeypatch.setattr(crowding.os, "sched_getaffinity", lambda _: {0, 1})
+    subject = next(iter(plan.subjects(small).values()))
+    started = []
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        crowding.subprocess, "Popen", lambda *args, **kw: started.append(popen(*args, **kw)) or started[-1]
+    )
+    found = crowding.factors(subject, [1, 2, 64], tmp_path)
+    assert set(found) == {"2"} and 1 <= found["2"] < 20
+    assert [process.returncode for process in started] == [0]
+    monkeypatch.setattr(crowding.sys, "executable", "/bin/false")
+    assert crowding.factors(subject, [2], tmp_path) == {}  # companions that end say nothing
 
 
 def test_the_page_names_device_duration_disk_and_source(small):
     timed = made_up(small)
     rows = plan.rows(small, timed, {}, set(), 0.5)
-    page = plan.text(small, rows, timed, places=[1, 4], light_s=1.0, between_s=0.5, ranges_left=1)
+    page = shown_plan.text(small, rows, timed, places=[1, 4], light_s=1.0, between_s=0.5, ranges_left=1)
     assert "# Plan of small: A small study" in page and "20 computing jobs, 0 of them done" in page
     assert "with 1 at once, " in page and "with 4 at once." in page and "(device: cpu)" in page
     assert "up to 32 kB of checkpoints" in page  # 2 files × 4 kB × 4 at once
     assert page.count("timed steps") == 4 and "0.5 s between two jobs" in page
-    unknown = plan.text(small, rows, timed, places=[1], light_s=1.0, between_s=None, ranges_left=1)
+    assert "slow each other on this machine: 1.25 times with 4." in page
+    unknown = shown_plan.text(small, rows, timed, places=[1], light_s=1.0, between_s=None, ranges_left=1)
     assert "not a cluster's queue" in unknown
     assert all(len(column) == 4 for column in plan.columns(rows).values())
 
@@ -165,7 +206,8 @@ def test_real_steps_are_timed_and_nothing_is_left_of_them(small, tmp_path, monke
         assert min(entry["step_s"].values()) > 0 and entry["test_s"]["wall"] > 0
     known = set(found["subjects"])
     again = timing.measure(plan.subjects(small), plan.sweeps(small), known, data_root="data")
-    entry = again | {"study": "small", "start_s": both(1.0), "known": {}, "parent": [1, 2], "finished": 1.0}
+    entry = again | {"study": "small", "start_s": both(1.0), "known": {}, "crowded": {"2": 1.5}}
+    entry["moments"] = [{"began": 1.0, "finished": 2.0, "parent": [1, 2]}]
     records.write_json(tmp_path / "timing.json", entry)
     assert records.read_json(tmp_path / "timing.json", "timing")["sweeps"] == {"sgd": 81}
     assert runs.digest(next(iter(plan.subjects(small).values()))) in again["subjects"]

@@ -1,30 +1,27 @@
 """Write a study's plan from what was timed, and show it."""
 
-import os
-import time
+import statistics
 from pathlib import Path
 
 from job import job
 
 with job(snakemake):  # noqa: F821
-    from rangefinder import drawing, plan, progress, records, report, status, study  # noqa: F401 (what light jobs load)
+    from rangefinder import drawing, plan, progress, records, report, shown_plan, status, study  # noqa: F401 (what light jobs load)
 
-    now = time.clock_gettime(time.CLOCK_BOOTTIME)
-    began = progress.process_start(os.getpid()) / os.sysconf("SC_CLK_TCK")
-    parent = [os.getppid(), progress.process_start(os.getppid())]
+    now = progress.moments()
     folder = Path(snakemake.output.plan).parent  # noqa: F821
     of_study = study.load(snakemake.params.file, snakemake.config["trial"])  # noqa: F821
     timing = records.read_json(snakemake.input.timing, "timing")  # noqa: F821
-    # The same Snakemake started both jobs, this one as soon as the other was done: what lies between them is its own.
-    between = max(0.0, began - timing["finished"]) if parent == timing["parent"] else None
+    gaps = plan.gaps([*timing["moments"], now])
+    between = statistics.median(gaps) if gaps else None
     done = {(job.kind, job.name) for job in status.read(folder)[1] if job.state in ("done", "diverged")}
     rows = plan.rows(of_study, timing, timing["known"], done, between or 0.0)
-    text = plan.text(
+    text = shown_plan.text(
         of_study,
         rows,
         timing,
         places=snakemake.params.places,  # noqa: F821
-        light_s=now - began + (between or 0.0),
+        light_s=now["finished"] - now["began"],
         between_s=between,
         ranges_left=sum(
             not (folder / f"lr_range/{name}/range.json").exists() for name in of_study.range_tests

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heapreplace
+from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from tabulate import tabulate
-
-from . import answers, progress, records
+from . import answers, records
 from .errors import InputError
 from .runs import Study, digest
 
@@ -33,6 +34,15 @@ RECORD_BYTES = 5000  # run.json and machine.json without their epochs, and the l
 EPOCH_BYTES = 500  # a row of epochs.csv, of machine.json and of the log
 STEP_BYTES = 50  # a row of steps.csv or sweep.csv
 CHECKPOINTS = 2  # files kept of a run in progress
+TIMED_STEPS = "timed steps"  # where finished runs tell nothing
+# What the jobs without training take (`digits`), in starts of the one that loads what all of them load.
+LIGHT = {
+    "extract_lr_range": 0.5,
+    "resolve_study": 0.15,
+    "aggregate": 0.7,
+    "draw_figures": 2.4,
+    "write_report": 1.0,
+}
 COLUMNS = (
     "kind",
     "optimizer",
@@ -179,7 +189,7 @@ def _row(
 ) -> dict[str, Any]:
     measured = timing["subjects"][group.subject]
     record = known.get(group.subject)
-    timed = "timed steps"
+    timed = TIMED_STEPS
     if record is not None:
         measured = measured | {"step_s": dict.fromkeys(("wall", "cpu"), record["step_s"])}
         timed = f"{record['runs']} finished run{'s' * (record['runs'] > 1)}"
@@ -239,107 +249,63 @@ def disk_bytes(rows: Iterable[Mapping[str, Any]]) -> int:
     )
 
 
-def wall_seconds(rows: Iterable[Mapping[str, Any]], at_once: int, light_s: float, ranges: int) -> float:
+def gaps(moments: Iterable[Mapping[str, Any]]) -> list[float]:
+    """Seconds from the end of a job to the beginning of the next, by Snakemake and the system.
+
+    Args:
+        moments: ``began``, ``finished`` and ``parent`` of jobs that were started one after another. Only those that
+            the same Snakemake started tell anything: on a cluster a queue lies between them.
+    """
+    pairs = pairwise(sorted(moments, key=lambda entry: entry["began"]))
+    return [
+        max(0.0, later["began"] - earlier["finished"])
+        for earlier, later in pairs
+        if later["parent"] == earlier["parent"]
+    ]
+
+
+def wall_seconds(
+    rows: Iterable[Mapping[str, Any]],
+    at_once: int,
+    light_s: float,
+    ranges: int,
+    crowded: Mapping[str, float] = MappingProxyType({}),
+) -> float:
     """Seconds from the first job to the report with so many jobs at once.
 
-    Range tests, confirmations with training, and the light jobs (an LR range each, then the run table, tables,
-    figures and report) follow each other; within each part, jobs fill the places.
+    Range tests, LR ranges, confirmations with training, and the jobs from the run table to the report follow each
+    other; within each part a place takes the next job as soon as it is free. Figures are drawn while the tables are
+    made, if there are two places.
 
     Args:
-        light_s: of a job that computes next to nothing.
+        light_s: of a job that loads what draws and reports, and then computes next to nothing.
         ranges: LR ranges to extract.
+        crowded: how many times longer jobs take that run so many at once, by their number; those whose time
+            finished runs tell were that slow already.
     """
-    rows = list(rows)
-    total = 0.0
+    factor = crowded.get(str(at_once), 1.0)
+
+    def fill(jobs: Iterable[float]) -> float:
+        ends = [0.0] * at_once
+        for seconds in jobs:
+            heapreplace(ends, ends[0] + seconds)
+        return max(ends)
+
+    rows, total = list(rows), 0.0
     for kinds in (("range_test",), ("confirm_lr_range", "train")):
-        part = [row for row in rows if row["kind"] in kinds and row["jobs"] > row["done"]]
-        if part:
-            longest = max(row["left_s"] / (row["jobs"] - row["done"]) for row in part)
-            total += max(longest, sum(row["left_s"] for row in part) / at_once)
-    return total + light_s * (math.ceil(ranges / at_once) + 3)
+        jobs = []
+        for row in rows:
+            left = row["jobs"] - row["done"]
+            if row["kind"] in kinds and left:
+                slower = factor if row["timed"] == TIMED_STEPS else 1.0
+                jobs += [row["left_s"] / left * slower] * left
+        total += fill(jobs)
+        if "range_test" in kinds:
+            total += fill([LIGHT["extract_lr_range"] * light_s] * ranges)
+    made = fill(LIGHT[rule] * light_s for rule in ("draw_figures", "aggregate", "resolve_study"))
+    return total + made + LIGHT["write_report"] * light_s
 
 
-# --- shown ---------------------------------------------------------------------------------------------
-
-
-def columns(rows: list[Mapping[str, Any]]) -> dict[str, list[Any]]:
+def columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """plan.csv."""
     return {name: [row[name] for row in rows] for name in COLUMNS}
-
-
-def text(
-    study: Study,
-    rows: list[Mapping[str, Any]],
-    timing: Mapping[str, Any],
-    *,
-    places: Collection[int],
-    light_s: float,
-    between_s: float | None,
-    ranges_left: int,
-) -> str:
-    """plan.md.
-
-    Args:
-        places: numbers of jobs at once to say the duration for.
-        between_s: as in `rows`; None where it could not be measured.
-        ranges_left: LR ranges to extract.
-    """
-    kinds = {"range_test": "range test", "confirm_lr_range": "confirmation", "train": "training"}
-    table = [
-        [
-            kinds[row["kind"]],
-            row["optimizer"],
-            row["batch_size"],
-            row["epochs"],
-            row["jobs"],
-            row["done"],
-            f"{row['steps_left']:,}",
-            f"{1000 * row['step_s']:.3g}",
-            f"{row['evaluation_s']:.3g}",
-            f"{row['start_s']:.3g}",
-            progress.clock(row["left_s"]),
-            row["timed"],
-        ]
-        for row in rows
-    ]
-    headers = ["", "optimizer", "batch", "epochs", "jobs", "done", "steps left", "step, ms"]
-    headers += ["evaluation, s", "beside, s", "time left", "from"]
-    left, whole = (sum(row[name] for row in rows) / 3600 for name in ("left_s", "total_s"))
-    jobs, done = (sum(row[name] for row in rows) for name in ("jobs", "done"))
-    state = max(entry["state_bytes"] for entry in timing["subjects"].values())
-    ways = [
-        f"{progress.clock(wall_seconds(rows, count, light_s, ranges_left))} with {count} at once"
-        for count in sorted(places)
-    ]
-    beside = "the interpreter's start, the data, the model"
-    if between_s is None:
-        beside += "; not a cluster's queue, nor what Snakemake does between two jobs"
-    else:
-        beside += f", and {between_s:.2g} s between two jobs"
-    lines = [
-        f"# Plan of {study.folder}: {study.title}",
-        "",
-        f"{jobs} computing jobs, {done} of them done. Left: {left:.3g} of {whole:.3g} device hours "
-        f"(device: {timing['device']}).",
-        "",
-        f"- Duration: {', '.join(ways)}." if done < jobs else "- Nothing is left to compute.",
-        f"- Disk: {_size(disk_bytes(rows))} of records, and while runs are in progress up to "
-        f"{_size(CHECKPOINTS * state * max(places))} of checkpoints.",
-        "",
-        *tabulate(table, headers, tablefmt="pipe", disable_numparse=True).splitlines(),
-        "",
-        f"Beside its steps and evaluations a job takes {beside}. A sweep or run that stops early takes less.",
-    ]
-    if any(row["kind"] == "confirm_lr_range" for row in rows):
-        lines.append(
-            "A confirmation is counted with as many trainings as there are rules; equal LRs are trained once."
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"

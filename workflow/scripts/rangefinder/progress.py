@@ -125,6 +125,20 @@ def process_start(pid: int) -> int | None:
     return int(text.rpartition(")")[2].split()[19])
 
 
+def began() -> float:
+    """When this process began, in seconds since boot."""
+    return process_start(os.getpid()) / os.sysconf("SC_CLK_TCK")
+
+
+def moments() -> dict[str, Any]:
+    """When this process began, in seconds since boot, and now, which is its end; and what started it."""
+    return {
+        "began": began(),
+        "finished": time.clock_gettime(time.CLOCK_BOOTTIME),
+        "parent": [os.getppid(), process_start(os.getppid())],
+    }
+
+
 @contextmanager
 def reporting(path: Path | str, identity: Mapping[str, Any]) -> Iterator[Progress]:
     """Keep a job's progress file up to date for the length of the block, and take it away at its end.

@@ -14,20 +14,11 @@ from .expansion import Expansion
 from .runs import Study
 
 # What a study would share its target's name with: the workflow's rules, and the folders beside the studies' own.
-TAKEN = {
-    *(
-        "all",
-        "plan",
-        "resolve_study",
-        "aggregate",
-        "check_parts",
-        "prepare_data",
-        "range_test",
-        "extract_lr_range",
-    ),
-    *("confirm_lr_range", "train", "time_steps", "write_plan", "draw_figures", "write_report"),
-    *("data", "compare"),
-}
+RULES = (
+    "all plan resolve_study prepare_data check_parts range_test extract_lr_range confirm_lr_range train aggregate "
+    "draw_figures write_report time_start time_steps write_plan"
+)
+TAKEN = {*RULES.split(), "data", "compare"}
 
 
 def load_config(given: Mapping[str, Any], file: str = "config/config.yaml") -> dict[str, Any]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,23 @@ FIRST_STEPS, PASSES, PASS_S, MOST_STEPS = 5, 3, 0.5, 200
 
 def process_age() -> float:
     """Seconds since this process began, its interpreter's start and imports included (proc(5), field 22)."""
-    ticks = progress.process_start(os.getpid())
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - progress.began()
 
 
 def stopwatch() -> Callable[[], dict[str, float]]:
     """A function that tells the seconds since now: on the wall's clock, and of this process's computing."""
     wall, cpu = time.perf_counter(), time.process_time()
     return lambda: {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+
+
+def start(clocks: Clocks) -> dict[str, float]:
+    """Seconds of this process up to now, without those it waited for a device."""
+    return {"wall": process_age() - clocks.seconds["wait"], "cpu": time.process_time()}
+
+
+def median(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of every clock its own median."""
+    return {clock: statistics.median(entry[clock] for entry in values) for clock in values[0]}
 
 
 def device_name(leased: int) -> str:
@@ -78,7 +86,7 @@ def measure(
     return {"device": device_name(leased), "subjects": measured, "sweeps": steps, "once_s": once}
 
 
-def _trained(
+def trained(
     subject: Mapping[str, Any], arrays: data.Arrays, device: torch.device, steps: int
 ) -> tuple[training.Trainer, dict[str, float], dict[str, float]]:
     """Train so many steps; the trainer, and the seconds to build it and to make the steps, without evaluation."""
@@ -98,7 +106,7 @@ def _trained(
 
 def _once(subject: Mapping[str, Any], arrays: data.Arrays, device: torch.device) -> dict[str, float]:
     """What the process's first training takes over the next one of the same."""
-    (_, *first), (_, *second) = (_trained(subject, arrays, device, FIRST_STEPS) for _ in range(2))
+    (_, *first), (_, *second) = (trained(subject, arrays, device, FIRST_STEPS) for _ in range(2))
     return {
         clock: max(0.0, sum(part[clock] for part in first) - sum(part[clock] for part in second))
         for clock in ("wall", "cpu")
@@ -109,17 +117,17 @@ def _subject(
     subject: Mapping[str, Any], arrays: data.Arrays, device: torch.device, passes: int
 ) -> dict[str, Any]:
     """Times of one subject: the median of several passes of real training, after a first one that warms up."""
-    trainer, build, first = _trained(subject, arrays, device, FIRST_STEPS)
+    trainer, build, first = trained(subject, arrays, device, FIRST_STEPS)
     rough, times = first["wall"] / FIRST_STEPS, []
     for _ in range(passes):
         count = min(MOST_STEPS, max(FIRST_STEPS, math.ceil(PASS_S / rough)))
-        trainer, _, took = _trained(subject, arrays, device, count)
+        trainer, _, took = trained(subject, arrays, device, count)
         times.append({clock: seconds / count for clock, seconds in took.items()})
         rough = times[-1]["wall"]
         if took["wall"] > 10 * PASS_S:  # slow steps: one pass says enough
             break
     rough = {clock: seconds / FIRST_STEPS for clock, seconds in first.items()}
-    per_step = {clock: statistics.median(entry[clock] for entry in times or [rough]) for clock in first}
+    per_step = median(times or [rough])
     warm_up = {clock: max(0.0, first[clock] - FIRST_STEPS * per_step[clock]) for clock in first}
     watch = stopwatch()
     if trainer.validation is not None:
