@@ -67,7 +67,15 @@ def fault(
 def seen(attempt: Attempt) -> str:
     """The line that tells the user what happened, without the folder's name."""
     lines = [re.sub(r"\s+", " ", line).strip() for line in attempt.output().splitlines()]
-    wanted = ("error: ", "is damaged", "diverged at", "LockException", "Error: Directory cannot be locked")
+    wanted = (
+        "error: ",
+        "is damaged",
+        "diverged at",
+        "LockException",
+        "Error: Directory cannot be locked",
+        "Will exit after finishing",
+        "Terminating processes on user request",
+    )
     for pattern in wanted:
         if told := [line for line in lines if pattern in line]:
             return told[-1]

@@ -44,7 +44,7 @@ def provenance(runs: Sequence[Mapping[str, Any]], ranges: Sequence[Mapping[str, 
 def markdown_text(text: Any) -> str:
     """User text made harmless in Markdown: no markup, no table cells, one line."""
     flat = " ".join(str(text).split())
-    return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", flat)
+    return re.sub(r"([\\`*_{}\[\]<>|#~&$])", r"\\\1", flat)
 
 
 def _markdown_cell(cell: Mapping[str, Any]) -> str:
