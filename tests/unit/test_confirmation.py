@@ -15,7 +15,7 @@ from rangefinder import (
     data,
     lr_range,
     records,
-    shown_tables,
+    shown_ranges,
     study,
     tables,
     training,
@@ -509,11 +509,11 @@ def test_the_summary_names_the_best_and_groups_the_rules():
 
 def test_without_confirmations_the_table_is_empty_with_its_header():
     assert tables.csv(verdicts.table([])) == ",".join(verdicts.COLUMNS) + "\n"
-    assert verdicts.sentences([], []) == [] and shown_tables.confirmation_table([]) is None
+    assert verdicts.sentences([], []) == [] and shown_ranges.confirmation_table([]) is None
 
 
 def test_the_reports_table_shows_what_the_records_say():
-    shown = shown_tables.confirmation_table(
+    shown = shown_ranges.confirmation_table(
         [short_runs(seed, 0.5, 0.9 + (seed - 4) / 100, None) for seed in (4, 5)]
     )
     rows = [[cell["text"] for cell in row] for row in shown["rows"]]

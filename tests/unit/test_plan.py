@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 import torch
-from rangefinder import crowding, data, models, plan, records, runs, shown_plan, study, timing
+from rangefinder import crowding, data, durations, models, plan, records, runs, shown_plan, study, timing
 from test_records import MACHINE, example_run
 
 STUDY = """
@@ -128,29 +128,29 @@ def test_jobs_fill_the_places_and_the_longest_one_bounds_the_time(monkeypatch):
 
     # An LR range takes 1 s, the figures 8, the tables 3, the run table 2, the report 4.
     times = {"extract_lr_range": 1, "draw_figures": 8, "aggregate": 3, "resolve_study": 2, "write_report": 4}
-    monkeypatch.setattr(plan, "LIGHT", times)
+    monkeypatch.setattr(durations, "LIGHT", times)
     rows = [row("range_test", 3, 10.0), row("train", 8, 100.0, done=2)]
-    assert plan.wall_seconds(rows, 1, 1.0, 2) == 30 + 2 + 600 + 13 + 4
+    assert durations.wall_seconds(rows, 1, 1.0, 2) == 30 + 2 + 600 + 13 + 4
     # Two places: the third range test runs alone; tables and run table beside the figures.
-    assert plan.wall_seconds(rows, 2, 1.0, 2) == 20 + 1 + 300 + 8 + 4
-    assert plan.wall_seconds(rows, 100, 1.0, 2) == 10 + 1 + 100 + 8 + 4
-    assert plan.wall_seconds(rows, 100, 2.0, 2) == 10 + 2 + 100 + 16 + 8
-    assert plan.wall_seconds([row("train", 5, 9.0, done=5)], 4, 1.0, 0) == 8 + 4
+    assert durations.wall_seconds(rows, 2, 1.0, 2) == 20 + 1 + 300 + 8 + 4
+    assert durations.wall_seconds(rows, 100, 1.0, 2) == 10 + 1 + 100 + 8 + 4
+    assert durations.wall_seconds(rows, 100, 2.0, 2) == 10 + 2 + 100 + 16 + 8
+    assert durations.wall_seconds([row("train", 5, 9.0, done=5)], 4, 1.0, 0) == 8 + 4
     # Jobs beside each other take longer, but for those that tell how long they took beside others.
     crowded = {"2": 1.5}
-    assert plan.wall_seconds(rows, 2, 1.0, 2, crowded) == 30 + 1 + 450 + 8 + 4
-    assert plan.wall_seconds(rows, 1, 1.0, 2, crowded) == 30 + 2 + 600 + 13 + 4
+    assert durations.wall_seconds(rows, 2, 1.0, 2, crowded) == 30 + 1 + 450 + 8 + 4
+    assert durations.wall_seconds(rows, 1, 1.0, 2, crowded) == 30 + 2 + 600 + 13 + 4
     told = [row("train", 6, 100.0, timed="3 finished runs")]
-    assert plan.wall_seconds(told, 2, 1.0, 0, crowded) == 300 + 8 + 4
+    assert durations.wall_seconds(told, 2, 1.0, 0, crowded) == 300 + 8 + 4
 
 
 def test_a_gap_lies_between_two_jobs_of_the_same_snakemake():
     def moment(began, finished, parent=7):
         return {"began": began, "finished": finished, "parent": [parent, 1]}
 
-    assert plan.gaps([moment(10.0, 12.0), moment(0.0, 9.5), moment(15.0, 16.0)]) == [0.5, 3.0]
-    assert plan.gaps([moment(0.0, 9.5), moment(9.0, 12.0)]) == [0.0]  # the clocks' ticks are coarse
-    assert plan.gaps([moment(0.0, 1.0), moment(2.0, 3.0, parent=8)]) == []
+    assert durations.gaps([moment(10.0, 12.0), moment(0.0, 9.5), moment(15.0, 16.0)]) == [0.5, 3.0]
+    assert durations.gaps([moment(0.0, 9.5), moment(9.0, 12.0)]) == [0.0]  # the clocks' ticks are coarse
+    assert durations.gaps([moment(0.0, 1.0), moment(2.0, 3.0, parent=8)]) == []
 
 
 def test_companions_slow_a_step_by_what_is_measured_and_are_gone_afterwards(small, tmp_path, monkeypatch):

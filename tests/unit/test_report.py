@@ -217,6 +217,29 @@ def test_schedules_that_cannot_be_told_apart_share_the_headline(example):
     assert (answer["headline"], answer["sure"]) == ("step or none", ("warn", "not told apart"))
 
 
+def test_many_batch_sizes_are_told_in_one_answer_the_best_ones():
+    sizes = (32, 64, 128, 256, 512, 1024, 2048)
+    plan = [(schedule, batch, seed) for schedule in ("none", "step") for batch in sizes for seed in (0, 1)]
+    # `step` is a point above `none`, at 512 and 2048 below; batch 128 is the best.
+    runs = []
+    for schedule, batch, seed in plan:
+        accuracy = 0.9 - 0.01 * abs(sizes.index(batch) - 2) + 0.001 * seed
+        accuracy += 0.01 if (schedule == "step") != (batch in (512, 2048)) else 0
+        runs.append(record(schedule, batch, seed, accuracy))
+    few = [run for run in plan if run[1] <= 1024]
+    assert (
+        len(answers(study(few), [run for run in runs if "2048" not in run["run"]["run"]])["Which schedule?"])
+        == 6
+    )
+    (answer,) = answers(study(plan), runs)["Which schedule?"]
+    assert (answer["topic"], answer["headline"]) == ("sgd, best at batch 128", "step")
+    assert answer["text"].startswith("step is highest with 90.05")
+    assert answer["text"].endswith(
+        "; highest at the other batch sizes: step (batch 32, 64, 256, 1024), none (batch 512, 2048), "
+        "really so at 6 of 6"
+    )
+
+
 def test_every_number_of_a_cell_leads_to_the_records_of_its_runs(example):
     _, html = pages(*example)
     for seed in (0, 1, 2):

@@ -3,7 +3,7 @@
 import csv
 import os
 
-from rangefinder import plan, records
+from rangefinder import durations, records
 from workplace import Workplace
 
 
@@ -28,7 +28,10 @@ def test_a_plan_needs_no_lr_range_and_leaves_no_training_behind(tmp_path):
     timing = records.read_json(tmp_path / "results/small/timing.json", "timing")
     # Three jobs that only start, then the one that times steps; one Snakemake started them.
     assert len(timing["moments"]) == 4 and len({tuple(job["parent"]) for job in timing["moments"]}) == 1
-    assert len(plan.gaps(timing["moments"])) == 3 and set(timing["crowded"]) <= {"2", str(os.cpu_count())}
+    assert len(durations.gaps(timing["moments"])) == 3 and set(timing["crowded"]) <= {
+        "2",
+        str(os.cpu_count()),
+    }
 
 
 def test_after_the_run_its_records_tell_the_time_and_nothing_is_left(copy):

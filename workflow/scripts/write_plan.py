@@ -6,13 +6,13 @@ from pathlib import Path
 from job import job
 
 with job(snakemake):  # noqa: F821
-    from rangefinder import drawing, plan, progress, records, report, shown_plan, status, study  # noqa: F401 (what light jobs load)
+    from rangefinder import drawing, durations, plan, progress, records, report, shown_plan, status, study  # noqa: F401 (what light jobs load)
 
     now = progress.moments()
     folder = Path(snakemake.output.plan).parent  # noqa: F821
     of_study = study.load(snakemake.params.file, snakemake.config["trial"])  # noqa: F821
     timing = records.read_json(snakemake.input.timing, "timing")  # noqa: F821
-    gaps = plan.gaps([*timing["moments"], now])
+    gaps = durations.gaps([*timing["moments"], now])
     between = statistics.median(gaps) if gaps else None
     done = {(job.kind, job.name) for job in status.read(folder)[1] if job.state in ("done", "diverged")}
     rows = plan.rows(of_study, timing, timing["known"], done, between or 0.0)

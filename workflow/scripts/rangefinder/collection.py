@@ -136,7 +136,7 @@ def describe(ranges: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
             "file": f"range-{entry['range_test']}.svg",
             "title": f"LR range test {entry['range_test']}",
             "caption": (
-                "Raw training loss of every seed (dots), smoothed without lag (lines), the usable range (band), the "
+                "Raw training loss of every seed (dots), smoothed without lag (lines), lr_min to lr_max (band), the "
                 "suggested learning rate with its interval (upright line), and the answers of other finders (marks "
                 "at the bottom)."
             ),

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from . import claims
+from . import claim_metrics, claims
 from .cells import Cell
+from .claim_metrics import kind, tolerance
 from .errors import InputError
-from .published import DIRECTORY, LOSS_TOLERANCE, metric_values, sgd_baselines
-from .statistics import SINGLE_RUN_TOLERANCE, Interval, mean_interval, paired_difference
+from .published import DIRECTORY
+from .statistics import Interval, mean_interval, paired_difference
 
 HOLDS, FAILS, UNDECIDED, NOT_RUN = "holds", "does not hold", "undecided", "not run"
 
@@ -89,56 +88,6 @@ def findings(
     return found
 
 
-# --- what is measured ----------------------------------------------------------------------------------
-
-
-def _lowest(run: Mapping[str, Any], column: str) -> float:
-    epochs = run["epochs"]
-    return float(epochs[column][np.nanargmin(epochs["test_loss"])])
-
-
-def _growth(run: Mapping[str, Any]) -> float:
-    """Geometric mean of the factors between one epoch's LR and the next's."""
-    lr = run["epochs"]["lr"]
-    return float((lr[-1] / lr[0]) ** (1 / (len(lr) - 1))) if len(lr) > 1 else math.nan
-
-
-def _seconds(run: Mapping[str, Any]) -> float:
-    return float(np.mean([entry["train_s"] for entry in run["machine"]["epochs"]]))
-
-
-OWN: dict[str, Callable[[Mapping[str, Any]], float]] = {
-    "test_loss_change": lambda run: float(run["epochs"]["test_loss"][-1] - run["epochs"]["test_loss"][0]),
-    "lr_at_lowest_test_loss": lambda run: _lowest(run, "lr"),
-    "lr_growth_per_epoch": _growth,
-    "seconds_per_epoch": _seconds,
-}
-
-
-def _values(cells: Sequence[Cell], cell: Cell, metric: str) -> dict[int, float]:
-    """A metric of the claims' schema by seed, over the cell's completed runs."""
-    if metric not in OWN:
-        return metric_values(sgd_baselines(cells), cell, metric)
-    values = {seed: OWN[metric](run) for seed, run in cell.completed().items()}
-    return {seed: value for seed, value in values.items() if not math.isnan(value)}
-
-
-def kind(test: Mapping[str, Any]) -> str:
-    """What a test's values are: accuracy, loss, lr, factor or seconds."""
-    metric = test.get("metric", "lr")
-    for word in ("seconds", "growth", "lr", "loss"):
-        if word in metric.split("_"):
-            return {"growth": "factor"}.get(word, word)
-    return "accuracy"
-
-
-def tolerance(test: Mapping[str, Any]) -> float:
-    """The least half-width of an interval: the sampling error of a test set, none for what has none."""
-    if test["relation"] == "ratio":
-        return 0.0
-    return {"accuracy": SINGLE_RUN_TOLERANCE, "loss": LOSS_TOLERANCE}.get(kind(test), 0.0)
-
-
 # --- verdicts ------------------------------------------------------------------------------------------
 
 
@@ -174,8 +123,8 @@ def _of_cells(
     claim: Mapping[str, Any], test: Mapping[str, Any], cell: Cell, other: Cell | None, cells: Sequence[Cell]
 ) -> Finding:
     compared = [cell] if other is None else [cell, other]
-    values = _values(cells, cell, test["metric"])
-    others = {} if other is None else _values(cells, other, test["metric"])
+    values = claim_metrics.values(cells, cell, test["metric"])
+    others = {} if other is None else claim_metrics.values(cells, other, test["metric"])
     low, high, difference = test["low"], test["high"], NOTHING
     if other is not None:
         difference = paired_difference(values, others)
@@ -230,11 +179,14 @@ def _of_best(
     groups: dict[bool, list[Cell]] = {True: [], False: []}
     for cell in chosen:
         rate = cell.learning_rate()
-        if rate is not None and _values(cells, cell, test["metric"]):
+        if rate is not None and claim_metrics.values(cells, cell, test["metric"]):
             groups[low <= rate <= high].append(cell)
     tops = {
         inside: max(
-            members, key=lambda c: sign * mean_interval(list(_values(cells, c, test["metric"]).values())).mean
+            members,
+            key=lambda c: (
+                sign * mean_interval(list(claim_metrics.values(cells, c, test["metric"]).values())).mean
+            ),
         )
         for inside, members in groups.items()
         if members
@@ -248,7 +200,7 @@ def _of_best(
         return Finding(
             claim, test, "", "", NOTHING, NOTHING, NOTHING, verdict, note or reason, _ids(tops.values())
         )
-    inside, outside = (_values(cells, tops[key], test["metric"]) for key in (True, False))
+    inside, outside = (claim_metrics.values(cells, tops[key], test["metric"]) for key in (True, False))
     difference = paired_difference(inside, outside)
     verdict = decide(difference, *((0.0, None) if sign > 0 else (None, 0.0)), tolerance(test))
     return Finding(

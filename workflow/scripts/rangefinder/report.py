@@ -13,7 +13,7 @@ import pandas as pd
 from markupsafe import Markup
 from tabulate import tabulate
 
-from . import drawing, formats, shown_findings, shown_tables, tables, verdicts
+from . import drawing, formats, shown_findings, shown_ranges, shown_tables, tables, verdicts
 from .cells import Cell
 from .findings import Finding
 from .summary import summary
@@ -149,9 +149,9 @@ def context(
     return {
         "study": study,
         "summary": summary(ranges, cells, frames, verdicts.sentences(confirmations, study["confirmations"])),
-        "range_table": shown_tables.range_table(ranges),
-        "finder_table": shown_tables.finder_table(frames["finders"]),
-        "confirmation_table": shown_tables.confirmation_table(confirmations),
+        "range_table": shown_ranges.range_table(ranges),
+        "finder_table": shown_ranges.finder_table(frames["finders"]),
+        "confirmation_table": shown_ranges.confirmation_table(confirmations),
         "accuracy_table": shown_tables.accuracy_table(frames["accuracy"], cells),
         "time_table": shown_tables.time_table(frames["time"], cells),
         "difference_table": shown_tables.difference_table(

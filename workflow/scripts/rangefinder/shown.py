@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from . import formats
+from .statistics import Interval
 
 # What a word of a status or verdict means at a glance; the word itself is always written too.
 KINDS = {
@@ -16,6 +19,19 @@ KINDS = {
 # Sorts after every time.
 NEVER = 1e300
 JUDGED = ("status", "verdict", "real", "sure")
+
+
+def plain(value: Any) -> Any:
+    """A value of a data frame as Python has it; None for what is missing."""
+    if value is None or value is pd.NA or (isinstance(value, float) and value != value):
+        return None
+    return value.item() if hasattr(value, "item") else value
+
+
+def interval_of(row: pd.Series, name: str) -> Interval:
+    """A mean of a data frame's row with the ends of its interval."""
+    mean, low, high = (plain(row[key]) for key in (name, f"{name}_low", f"{name}_high"))
+    return Interval(0 if mean is None else 1 if low is None else 2, mean, low, high)
 
 
 def shown_table(

@@ -12,22 +12,15 @@ from markupsafe import Markup
 
 from . import __version__, comparison, formats, report
 from .collection import Collection
-from .shown import shown_table
+from .shown import interval_of, shown_table
 from .statistics import Interval, is_real
 
 ENDS = {"lr_min": "lowest", "suggested_lr": "suggested", "lr_max": "highest"}
 
 
-def _interval(row: pd.Series, name: str) -> Interval:
-    mean, low, high = (
-        None if pd.isna(row[key]) else row[key] for key in (name, f"{name}_low", f"{name}_high")
-    )
-    return Interval(0, mean, low, high)
-
-
 def _ratio(row: pd.Series, name: str) -> tuple[str, float | None]:
     """A ratio with its interval, and its sort key: 1.03 (0.98 to 1.09)."""
-    found = _interval(row, name)
+    found = interval_of(row, name)
     if found.mean is None:
         return formats.MISSING, None
     ends = "" if found.low is None else f" ({found.low:.3g} to {found.high:.3g})"
@@ -50,10 +43,10 @@ def _cell_table(frame: pd.DataFrame, name: str) -> dict[str, Any]:
     for _, row in frame.iterrows():
         shown: dict[str, Any] = {axis.replace("_", " "): row[axis] for axis in axes}
         for side in comparison.SIDES:
-            found = _interval(row, side)
+            found = interval_of(row, side)
             status = "" if row[f"{side}_status"] == "completed" else f" ({row[f'{side}_status']})"
             shown[f"{side} (%)"] = (formats.percent_interval(found) + status, found.mean)
-        found = _interval(row, "difference")
+        found = interval_of(row, "difference")
         shown["A − B (points)"] = (formats.points(found), found.mean)
         shown["made"] = row["how"]
         shown["told apart"] = _verdict(found)
@@ -103,7 +96,7 @@ def _answer(frame: pd.DataFrame) -> str:
     """What the cells say, in one sentence."""
     if frame.empty:
         return "no cell in common"
-    verdicts = [_verdict(_interval(row, "difference")) for _, row in frame.iterrows()]
+    verdicts = [_verdict(interval_of(row, "difference")) for _, row in frame.iterrows()]
     counts = [f"{verdicts.count(word)} {word}" for word in dict.fromkeys(verdicts)]
     same = [text.split("/") for text in frame["identical"] if text]
     equal, of = (sum(int(pair[side]) for pair in same) for side in (0, 1))

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from . import formats
-from .findings import Finding, kind
+from .claim_metrics import kind
+from .findings import Finding
 from .statistics import Interval
 
 METRICS = {

@@ -8,7 +8,8 @@ from typing import Any
 from tabulate import tabulate
 
 from . import progress
-from .plan import CHECKPOINTS, disk_bytes, wall_seconds
+from .durations import wall_seconds
+from .plan import CHECKPOINTS, disk_bytes
 from .runs import Study
 
 

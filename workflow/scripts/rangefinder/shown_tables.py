@@ -1,18 +1,16 @@
-"""Every table as the report shows it: numbers written out, with sort keys and links to their records."""
+"""The tables of runs and cells as the report shows them: numbers written out, with sort keys and links to records."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from . import formats, published, tables, verdicts
+from . import formats, published, tables
 from .cells import Cell
-from .finder_rules import RULES
-from .shown import NEVER, shown_table
+from .shown import NEVER, interval_of, plain, shown_table
 from .statistics import Interval
 
 LABELS = {
@@ -25,27 +23,13 @@ LABELS = {
 }
 
 
-OURS = "rangefinder"
-
-
 def record_links(cell: Cell, file: str = "run.json") -> list[tuple[str, str, str]]:
     """A link to a file of every run of a cell that has a record, named by its seed."""
     return [(str(seed), f"runs/{cell.ids[seed]}/{file}", f"record of {cell.ids[seed]}") for seed in cell.runs]
 
 
 def _cell_columns(row: pd.Series, axes: Sequence[str]) -> dict[str, Any]:
-    return {LABELS.get(axis, axis): _plain(row[axis]) for axis in axes}
-
-
-def _plain(value: Any) -> Any:
-    if value is None or value is pd.NA or (isinstance(value, float) and value != value):
-        return None
-    return value.item() if hasattr(value, "item") else value
-
-
-def _interval(row: pd.Series, name: str) -> Interval:
-    mean, low, high = (_plain(row[key]) for key in (name, f"{name}_low", f"{name}_high"))
-    return Interval(0 if mean is None else 1 if low is None else 2, mean, low, high)
+    return {LABELS.get(axis, axis): plain(row[axis]) for axis in axes}
 
 
 def _axes_of(frame: pd.DataFrame, first: str) -> list[str]:
@@ -60,7 +44,7 @@ def accuracy_table(frame: pd.DataFrame, cells: Sequence[Cell]) -> dict[str, Any]
     closest = any(cell.form for cell in cells) and frame[tables.CLOSEST].notna().any()
     for (_, row), cell in zip(frame.iterrows(), cells, strict=True):
         shown = _cell_columns(row, axes)
-        rate = _plain(row["learning_rate"])
+        rate = plain(row["learning_rate"])
         shown["learning rate"] = (formats.learning_rate(rate), rate)
         shown["seeds"] = (f"{row['completed']}/{row['runs']}", int(row["completed"]), record_links(cell))
         for metric, heading in (
@@ -69,9 +53,9 @@ def accuracy_table(frame: pd.DataFrame, cells: Sequence[Cell]) -> dict[str, Any]
             ("best_test_accuracy", "best on test (%)"),
             *([(tables.CLOSEST, "closest to baseline (%)")] if closest else []),
         ):
-            interval = _interval(row, metric)
+            interval = interval_of(row, metric)
             shown[heading] = (formats.percent_interval(interval), interval.mean)
-        interval = _interval(row, "final_test_loss")
+        interval = interval_of(row, "final_test_loss")
         shown["final test loss"] = (formats.loss(interval.mean), interval.mean)
         shown["status"] = row["status"]
         rows.append(shown)
@@ -99,7 +83,7 @@ def time_table(frame: pd.DataFrame, cells: Sequence[Cell]) -> dict[str, Any]:
             ("per_epoch_s", "per epoch (s)"),
             ("images_per_s", "images/s"),
         ):
-            value = _plain(row[column])
+            value = plain(row[column])
             shown[heading] = (value, NEVER) if isinstance(value, str) else (formats.seconds(value), value)
         shown["device"] = row["device"]
         rows.append(shown)
@@ -121,7 +105,7 @@ def difference_table(frame: pd.DataFrame, anchors: Mapping[str, str]) -> dict[st
         return None
     axes, rows = _axes_of(frame, "best_schedule"), []
     for _, row in frame.iterrows():
-        interval = _interval(row, "difference")
+        interval = interval_of(row, "difference")
         shown = _cell_columns(row, axes)
         setting = {axis: row[axis] for axis in row.index[: list(row.index).index("best_schedule")]}
         for heading, column in (("best", "best_schedule"), ("compared", "schedule")):
@@ -147,7 +131,7 @@ def row_anchors(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def _place(setting: Mapping[str, Any]) -> str:
-    return json.dumps({axis: str(_plain(value)) for axis, value in setting.items()}, sort_keys=True)
+    return json.dumps({axis: str(plain(value)) for axis, value in setting.items()}, sort_keys=True)
 
 
 def largest_batch_table(frame: pd.DataFrame) -> dict[str, Any] | None:
@@ -160,7 +144,7 @@ def largest_batch_table(frame: pd.DataFrame) -> dict[str, Any] | None:
         shown["smallest batch"] = (row["baseline_batch"], int(row["baseline_batch"]))
         shown["its accuracy (%)"] = (formats.percent(row["baseline"]), row["baseline"])
         shown["largest that holds"] = (row["largest_batch"], int(row["largest_batch"]))
-        difference = _interval(row, "difference")
+        difference = interval_of(row, "difference")
         shown["difference (points)"] = (formats.points(difference), difference.mean)
         shown["sure"] = row["sure"]
         shown["largest tried"] = (row["of"], int(row["of"]))
@@ -171,95 +155,6 @@ def largest_batch_table(frame: pd.DataFrame) -> dict[str, Any] | None:
         "interval; “sure” says whether the whole interval lies above minus one point."
     )
     return shown_table(rows, caption, "largest_batch", "Largest batch", identity=len(axes))
-
-
-def range_table(ranges: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The LR ranges."""
-    rows = []
-    for entry in ranges:
-        row: dict[str, Any] = {
-            "range test": (
-                entry["range_test"],
-                entry["range_test"],
-                f"lr_range/{entry['range_test']}/range.json",
-            )
-        }
-        row |= {"optimizer": entry["optimizer"], "batch": entry["batch_size"], "seeds": len(entry["seeds"])}
-        for name in ("lr_min", "suggested_lr", "lr_max"):
-            value = entry[name]
-            row[name] = (formats.range_value(value), value["value"] if value else None)
-        row["steps per decade"] = (f"{entry['steps_per_decade']:.0f}", entry["steps_per_decade"])
-        rows.append(row | {"status": entry["status"]})
-    caption = (
-        "The usable LR range: geometric mean over seeds, ×/÷ the factor of the 95 % interval (t in log10)."
-    )
-    return shown_table(rows, caption, "lr_ranges", "LR ranges") if rows else None
-
-
-def finder_table(frame: pd.DataFrame) -> dict[str, Any] | None:
-    """The answers of the well-known finders, a column per range test; what is known of them as notes."""
-    if frame.empty:
-        return None
-    tests = list(dict.fromkeys(frame["range_test"]))
-    values = {(row["range_test"], row["rule"]): _plain(row["value"]) for _, row in frame.iterrows()}
-    rows = []
-    for rule in dict.fromkeys(frame["rule"]):
-        row: dict[str, Any] = {"rule": RULES[rule].title if rule in RULES else rule}
-        for test in tests:
-            value, ours = values.get((test, rule)), values.get((test, OURS))
-            text = formats.learning_rate(value) if value is not None else "no answer"
-            if value is not None and ours and rule != OURS:
-                text += f" ({formats.ratio(value / ours)} × ours)"
-            row[f"LR, {test}"] = (text, value, f"lr_range/{test}/range.json")
-        rows.append(row)
-    caption = "What other finders' published rules answer on the same sweeps."
-    remarks: dict[str, list[str]] = {}
-    for rule, note in dict.fromkeys(zip(frame["rule"], frame["note"], strict=True)):
-        for sentence in re.findall(r".+?\.(?=\s|$)", note):
-            title = RULES[rule].title if rule in RULES else rule
-            remarks.setdefault(sentence.strip(), []).append(title)
-    notes = [f"{', '.join(titles)}: {sentence}" for sentence, titles in remarks.items()]
-    return shown_table(rows, caption, "finders", "Answers of other finders", notes=notes)
-
-
-def confirmation_table(confirmations: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Every rule's answer with what short runs at it came to."""
-    frame, rows = verdicts.table(confirmations), []
-    if frame.empty:
-        return None
-    for _, row in frame.iterrows():
-        accuracy, difference = _interval(row, "accuracy"), _interval(row, "difference")
-        test, value = row["range_test"], _plain(row["learning_rate"])
-        links = [
-            (
-                str(seed),
-                f"lr_range/{test}/confirmation/seed{seed}/confirmation.json",
-                f"record of {test}, seed {seed}",
-            )
-            for seed in (entry["seed"] for entry in confirmations if entry["range_test"] == test)
-        ]
-        rows.append(
-            {
-                "range test": test,
-                "rule": verdicts.TITLES.get(row["rule"], row["rule"]),
-                "learning rate": (formats.learning_rate(value), value),
-                "seeds": (f"{row['trained']}/{row['seeds']}", int(row["trained"]), links),
-                "accuracy (%)": (formats.percent_interval(accuracy), accuracy.mean),
-                "measured on": row["split"],
-                "less the best (points)": (formats.points(difference), difference.mean),
-                "verdict": row["verdict"],
-            }
-        )
-    steps = sorted({entry["parameters"]["steps"] for entry in confirmations})
-    caption = (
-        f"Short runs ({' or '.join(map(str, steps))} steps, constant learning rate) at every rule's answer; those of "
-        "one seed start alike and see the same batches. Mean ± half the 95 % interval over seeds; the difference to "
-        "the best learning rate is paired by seed. “Within one point” and “worse” are said where the whole interval "
-        "lies on that side of one percentage point below the best (with one seed, the difference itself). The best of "
-        "several is chosen after the fact, which favours it. A run that diverged, or did not train (its loss ended no "
-        "lower than it began), is counted, never averaged in."
-    )
-    return shown_table(rows, caption, "confirmation", "Answers confirmed by short runs", identity=2)
 
 
 def published_table(
@@ -306,7 +201,7 @@ def run_table(frame: pd.DataFrame) -> dict[str, Any]:
     """Every planned run with its record."""
     rows = []
     for _, row in frame.iterrows():
-        step = _plain(row["diverged_at_step"])
+        step = plain(row["diverged_at_step"])
         link = None if row["status"] == "missing" else f"runs/{row['run']}/run.json"
         shown: dict[str, Any] = {"run": (row["run"], row["run"], link)}
         shown["status"] = row["status"] if step is None else f"diverged at step {step}"
@@ -315,7 +210,7 @@ def run_table(frame: pd.DataFrame) -> dict[str, Any]:
             ("test_accuracy_at_best_validation", "test at best validation (%)"),
             ("best_test_accuracy", "best on test (%)"),
         ):
-            value = _plain(row[column])
+            value = plain(row[column])
             shown[heading] = (formats.percent(value), value)
         rows.append(shown)
     return shown_table(

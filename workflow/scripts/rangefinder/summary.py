@@ -21,6 +21,7 @@ STATUS_WORDS = {
     "too_few_points": "too few steps to tell: raise steps_per_decade",
 }
 MOST_NAMED = 3  # schedules that tie are named in the headline up to this many
+MOST_ANSWERS = 6  # to one question; more batch sizes are told in one sentence
 
 
 def summary(
@@ -69,7 +70,8 @@ def _range_answer(entry: Mapping[str, Any]) -> dict[str, Any]:
     ends = [
         formats.range_value(entry[end]) if entry[end] else "an unknown LR" for end in ("lr_min", "lr_max")
     ]
-    text = f"usable from {ends[0]} to {ends[1]}"
+    text = f"the loss falls from {ends[0]} (lr_min) on, and the sweep turns unstable at {ends[1]} (lr_max), "
+    text += "which bounds the peak of a one-cycle schedule and is no LR to train at"
     if suggested["low"] is not None:
         low, high = (formats.learning_rate(suggested[side]) for side in ("low", "high"))
         text += f"; 95 % interval of the suggestion {low} to {high} over {seeds}"
@@ -85,7 +87,7 @@ def _range_answer(entry: Mapping[str, Any]) -> dict[str, Any]:
         inside = (
             entry["lr_min"]["value"] <= suggested["low"] and suggested["high"] <= entry["lr_max"]["value"]
         )
-        # An interval that leaves the usable range says that the seeds disagree on where it is.
+        # An interval that leaves the range says that the seeds disagree on where it is.
         sure = ("good", "found") if inside else ("warn", "uncertain")
     return answer | {"headline": formats.range_value(suggested), "text": text, "sure": sure}
 
@@ -95,12 +97,15 @@ def _mean(cell: Cell) -> float:
 
 
 def _schedule_answers(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Schedules compared at the same form, optimizer, batch size and other settings, each at its best LR."""
+    """Schedules compared at the same form, optimizer, batch size and other settings, each at its best LR.
+
+    Of more than `MOST_ANSWERS` answers those that differ in the batch size alone become one, the best batch's.
+    """
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         others = {axis: value for axis, value in cell.axes.items() if axis not in ("schedule", "lr")}
         groups.setdefault(json.dumps([cell.form, others], sort_keys=True), []).append(cell)
-    answers = []
+    answers: dict[str, list[tuple[Cell, dict[str, Any]]]] = {}
     for members in groups.values():
         tried = {cell.axes["schedule"] for cell in members}
         whole = [cell for cell in members if cell.values(METRIC) and not cell.diverged()]
@@ -114,8 +119,36 @@ def _schedule_answers(cells: Sequence[Cell]) -> list[dict[str, Any]]:
             ]
             ranked = list(best_of.values())
             row = next(number for number, cell in enumerate(cells, start=1) if cell is ranked[0])
-            answers.append(_schedule_answer(ranked, left, several) | {"link": f"#accuracy-{row}"})
-    return answers
+            answer = _schedule_answer(ranked, left, several) | {"link": f"#accuracy-{row}"}
+            others = {
+                axis: value
+                for axis, value in ranked[0].axes.items()
+                if axis not in ("schedule", "lr", "batch_size")
+            }
+            key = json.dumps([ranked[0].form, others], sort_keys=True)
+            answers.setdefault(key, []).append((ranked[0], answer))
+    if sum(map(len, answers.values())) > MOST_ANSWERS:
+        return [_over_batches(found) for found in answers.values()]
+    return [answer for found in answers.values() for _, answer in found]
+
+
+def _over_batches(found: Sequence[tuple[Cell, dict[str, Any]]]) -> dict[str, Any]:
+    """One answer for several batch sizes: that of the best batch, and which schedule is highest at the others.
+
+    Args:
+        found: best cell and answer of each batch size.
+    """
+    best, answer = max(found, key=lambda entry: _mean(entry[0]))
+    others = [cell for cell, _ in found if cell is not best]
+    if not others:
+        return answer
+    highest: dict[str, list[str]] = {}
+    for cell in sorted(others, key=lambda cell: cell.axes["batch_size"]):
+        highest.setdefault(cell.axes["schedule"], []).append(str(cell.axes["batch_size"]))
+    told = ", ".join(f"{name} (batch {', '.join(sizes)})" for name, sizes in highest.items())
+    real = sum(entry["sure"][1] == "real" for cell, entry in found if cell is not best)
+    text = f"{answer['text']}; highest at the other batch sizes: {told}, really so at {real} of {len(others)}"
+    return answer | {"text": text, "topic": answer["topic"].replace("batch ", "best at batch ", 1)}
 
 
 def _schedule_answer(ranked: Sequence[Cell], left: Sequence[str], several: bool) -> dict[str, Any]:
