@@ -12,6 +12,7 @@ from rangefinder import (
     part_checks,
     parts,
     progress,
+    records,
     runs,
     sessions,
 )  # noqa: E402
@@ -291,6 +292,7 @@ elif workflow.remote_exec:
 
 
 onstart:
+    or_exit(records.check_writable, RESULTS)
     if workflow.is_main_process and workflow.local_exec:
         limit = workflow.global_resources.get("gpu")
         limit = getattr(limit, "value", limit)

@@ -128,7 +128,7 @@ def terminated(place: Place, rng: random.Random) -> str:
 )
 def interrupted(place: Place, rng: random.Random) -> str:
     attempt = place.start()
-    if attempt.until(rng.uniform(0.3, 0.8) * place.seconds):  # before that Python may still be starting
+    if attempt.until(rng.uniform(0.3, 0.6) * place.seconds):  # before that Python may still be starting
         os.killpg(attempt.process.pid, signal.SIGINT)
     return "(finished first)" if attempt.wait() == 0 else seen(attempt)
 

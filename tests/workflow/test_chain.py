@@ -148,6 +148,16 @@ def test_an_edited_record_is_refused_by_name(copy):
     assert f"runs/{RUNS[0]}/run.json: checksum: record was changed after it was written" in output
 
 
+def test_results_that_cannot_be_written_end_before_any_job_in_one_line(tmp_path):
+    place = Workplace.make(tmp_path)
+    output = place.snakemake(
+        "--config", "results=/proc/results", code=1
+    )  # where root can make no folder either
+    assert "error: /proc/results: cannot be written: No such file or directory" in output.splitlines()
+    assert "Traceback" not in output and "rule prepare_data" not in output
+    assert not list(tmp_path.glob(".snakemake/locks/*"))
+
+
 def test_a_partial_report_names_what_is_missing(copy):
     shutil.rmtree(copy.folder / f"results/small/runs/{RUNS[0]}")
     copy.snakemake("--config", "partial=true")

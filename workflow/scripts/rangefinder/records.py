@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, lru_cache
@@ -86,6 +87,16 @@ def write_bytes(path: Path | str, data: bytes, *, lasting: bool = True) -> None:
         raise InputError(f"cannot be written: {error.strerror}", file=path) from error
     if lasting:
         settle(path.parent)
+
+
+def check_writable(folder: Path | str) -> None:
+    """Refuse a folder that no file can be made in, by name; a missing one is made."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", file=Path(folder)) from error
 
 
 def settle(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ def load_config(given: Mapping[str, Any], file: str = "config/config.yaml") -> d
     for key in ("results", "studies_dir", "data_dir"):
         if config[key] == "":
             raise InputError("is empty", file=file, key=key, allowed="a folder")
+    _check_results(config["results"], file)
     if config["data_dir"] is not None and not os.path.isdir(config["data_dir"]):
         raise InputError(
             "no such folder",
@@ -52,6 +54,24 @@ def load_config(given: Mapping[str, Any], file: str = "config/config.yaml") -> d
             allowed="a folder in torchvision's layout",
         )
     return config
+
+
+def _check_results(folder: str, file: str) -> None:
+    """Refuse what neither is a folder nor can become one; whether it can be written is known when a job is due."""
+    try:
+        reason = None if stat.S_ISDIR(os.stat(folder).st_mode) else "Not a directory"
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:  # a file on the way, a name that no file can have
+        reason = getattr(error, "strerror", None) or str(error)
+    if reason:
+        raise InputError(
+            f"not usable: {reason}",
+            file=file,
+            key="results",
+            value=folder,
+            allowed="a folder, or where to make one",
+        )
 
 
 def find(directory: Path | str, file: str = "config/config.yaml") -> dict[str, Path]:
