@@ -1,14 +1,18 @@
 """Configuration, the studies, and the functions that rules look things up with."""
 
 import os
+import re
 import sys
 from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(workflow.current_basedir) / "../workflow/scripts"))
 
 from rangefinder import (
+    chunks,
     devices,
+    finished,
     part_checks,
     parts,
     progress,
@@ -272,6 +276,68 @@ def run_gpus(wildcards):
     return min(count, len(devices.visible())) if workflow.remote_exec else count
 
 
+def is_asked_for(folder):
+    """Whether the configuration or the command line, a job's own too, names a study, a file or a job of it."""
+    name = FOLDERS[folder]
+    words = {word for argument in sys.argv for word in re.split("[/:]", argument)}
+    jobs = (re.fullmatch("train-(.+)-[0-9]+", word) for word in words)
+    return bool({name, folder} & {*config["studies"], *words, *(job[1] for job in jobs if job)})
+
+
+def shared_jobs():
+    """The jobs that train several runs, by the names of their rules: the study's folder and the runs."""
+    most = config["runs_per_job"]
+    return {
+        f"train-{folder}-{number}": (folder, chunk)
+        for folder in (FOLDERS if most > 1 else ())
+        if is_asked_for(folder)
+        for number, chunk in enumerate(chunks.chunks(study_of(folder), most), 1)
+    }
+
+
+def as_wildcards(folder, run):
+    """What the wildcards of a run's own job would be."""
+    return SimpleNamespace(study=folder, run=run.id)
+
+
+def shared_minutes(runs, wildcards, attempt):
+    """Minutes that a job of so many runs may take: as many times those of one."""
+    return 240 * attempt * runs
+
+
+def set_as_train(name):
+    """Give the rule of a shared job what the command line sets for `train`."""
+    if workflow.is_rule(name):  # a module's rules have other names
+        settings, resources = (
+            workflow.resource_settings,
+            workflow.get_rule(name).resources,
+        )
+        resources.update(settings._parsed_overwrite_resources.get("train", {}))
+        if "train" in settings._parsed_overwrite_threads:
+            resources["_cores"] = settings._parsed_overwrite_threads["train"]
+
+
+def keep_finished_runs():
+    """Before Snakemake deletes the outputs of jobs that train: what they may take up instead of training it again.
+
+    A shared job is done again as a whole, be it for one run that is missing, or because the runs are divided among
+    jobs in another way. What was forced is trained again.
+    """
+    for job in workflow.dag.needrun_jobs():
+        if not re.fullmatch("train(-.+-[0-9]+)?", job.rule.name):
+            continue
+        for file in job.output:
+            record = Path(file)
+            if record.name != "run.json":
+                continue
+            folder, run = record.parents[2], record.parent.name
+            made_by = workflow.persistence.rule(file) or "train"
+            if workflow.dag.reason(job).forced:
+                finished.forget(folder, [run])
+            elif record.exists() and {job.rule.name, made_by} != {"train"}:
+                finished.keep(folder, run)
+
+
 # A minute before a job's time limit SLURM tells the training itself to stop, which then writes its checkpoint. Not
 # USR1 and not B:TERM: they end the job's own Snakemake first.
 STOP_IN_TIME = "--signal=TERM@60"
@@ -297,6 +363,8 @@ onstart:
         limit = workflow.global_resources.get("gpu")
         limit = getattr(limit, "value", limit)
         print(devices.outlook(limit, config["jobs_per_gpu"]), file=sys.stderr)
+    if workflow.is_main_process:
+        keep_finished_runs()
 
 
 wildcard_constraints:

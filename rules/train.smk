@@ -1,4 +1,4 @@
-"""Training: one job per run."""
+"""Training: one job per run, or `runs_per_job` of them."""
 
 
 rule train:
@@ -27,3 +27,38 @@ rule train:
         spec=lambda wildcards: run_of(wildcards).spec,
     script:
         "../workflow/scripts/train.py"
+
+
+# Which runs share a job is known before any of it runs, so each such job is a rule of its own. Without wildcards it
+# comes before `train` where both could make a run.
+for name, (folder, chunk) in shared_jobs().items():
+
+    rule:
+        name:
+            name
+        input:
+            data=data_files(chunk[0].dataset),
+            lr_range=run_range(as_wildcards(folder, chunk[0])),
+            check=check_file(run_of, as_wildcards(folder, chunk[0])),
+        output:
+            run=[f"{RESULTS}/{folder}/runs/{run.id}/run.json" for run in chunk],
+            machine=[f"{RESULTS}/{folder}/runs/{run.id}/machine.json" for run in chunk],
+            epochs=[f"{RESULTS}/{folder}/runs/{run.id}/epochs.csv" for run in chunk],
+            steps=[f"{RESULTS}/{folder}/runs/{run.id}/steps.csv" for run in chunk],
+        log:
+            [f"{RESULTS}/{folder}/logs/train/{run.id}.log" for run in chunk],
+        conda:
+            "../envs/train.yaml"
+        threads: 1
+        resources:
+            gpu=run_gpus,
+            nodes=1,
+            mem_mb=lambda wildcards, attempt: 4000 * attempt,
+            runtime=partial(shared_minutes, len(chunk)),
+            slurm_extra=STOP_IN_TIME,
+        params:
+            specs=[run.spec for run in chunk],
+        script:
+            "../workflow/scripts/train.py"
+
+    set_as_train(name)

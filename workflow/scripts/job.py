@@ -25,6 +25,34 @@ class LogFile(logging.FileHandler):
 
 
 @contextmanager
+def log_into(path: str | os.PathLike) -> Iterator[None]:
+    """Log into another file than the job's first for the length of the block.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    from rangefinder.errors import InputError
+
+    root = logging.getLogger()
+    before = next(handler for handler in root.handlers if isinstance(handler, LogFile))
+    if before.baseFilename == os.path.abspath(path):
+        yield
+        return
+    try:
+        file = LogFile(path, mode="a")
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", file=path) from error
+    file.setFormatter(before.formatter)
+    # In the place of the other: what several processes train of a run is logged into the first that is found.
+    root.handlers[root.handlers.index(before)] = file
+    try:
+        yield
+    finally:
+        root.handlers[root.handlers.index(file)] = before
+        file.close()
+
+
+@contextmanager
 def job(snakemake) -> Iterator[logging.Logger]:
     """Log into the rule's log file and stderr, set the thread count, and report bad input in one line.
 

@@ -1,27 +1,36 @@
 """The device of a training job, leased before torch is imported, with the job's clocks and its progress file."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import job
 from rangefinder import allocator, devices, progress, runs
 from rangefinder.clocks import Clocks
 
 
+def reported(log: str | Path, spec: Mapping[str, Any]) -> AbstractContextManager[progress.Progress]:
+    """The progress of what logs into this file: that of <study>/logs/<kind>/<name>.log is in <study>/progress."""
+    log = Path(log)
+    kind, name = log.parent.name, log.stem
+    identity = {"study": spec["study"], "kind": kind, "name": name, "spec_digest": runs.digest(spec)}
+    return progress.reporting(log.parents[2] / progress.FOLDER / kind / f"{name}.json", identity)
+
+
 @contextmanager
-def leased(snakemake) -> Iterator[tuple[Clocks, int, progress.Progress]]:
-    """Lease `resources.gpu` devices, import torch, and yield the clocks, the number of devices and the progress."""
+def leased(
+    snakemake, log: str | None = None, spec: Mapping[str, Any] | None = None
+) -> Iterator[tuple[Clocks, int, progress.Progress]]:
+    """Lease `resources.gpu` devices, import torch, and yield the clocks, the number of devices and the progress.
+
+    Args:
+        log, spec: of what is computed first; by default the job's own.
+    """
     clocks = Clocks()
     settings = snakemake.config
-    log = Path(
-        snakemake.log[0]
-    )  # <study>/logs/<kind>/<name>.log; its progress is <study>/progress/<kind>/<name>.json
-    kind, name = log.parent.name, log.stem
-    spec = snakemake.params.spec
-    identity = {"study": spec["study"], "kind": kind, "name": name, "spec_digest": runs.digest(spec)}
-    with progress.reporting(log.parents[2] / progress.FOLDER / kind / f"{name}.json", identity) as report:
+    with reported(log or snakemake.log[0], spec or snakemake.params.spec) as report:
         report.phase("waiting")
         with devices.lease(
             snakemake.resources.get("gpu", 0),

@@ -13,7 +13,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from . import formats, progress, records, unfinished
+from . import finished, formats, progress, records, unfinished
 from .errors import InputError
 
 # Without a sign for so long a job on another machine is not called running. Twice what the slowest writer
@@ -102,6 +102,11 @@ def _job(folder: Path, entry: Mapping[str, str], now: float, begun: set[str]) ->
             return _recorded(kind, name, content)
         other = "; the record on disk is of other parameters"
     if kind == "train":
+        kept_record = finished.read(folder, name, entry["spec_digest"])
+        if kept_record is not None:
+            job = _recorded(kind, name, kept_record)
+            detail = "; ".join(filter(None, (job.detail, "kept until the other runs of its job are done")))
+            return Job(kind, name, job.state, detail)
         try:
             note = unfinished.read(folder / unfinished.FOLDER, name, entry["spec_digest"])
         except InputError as error:

@@ -63,6 +63,8 @@ def run(
     checkpoint_folder: Path | str,
     notes_folder: Path | str | None = None,
     leased: int = 0,
+    verify: bool | str = "full",
+    trained_before: int = 0,
     clocks: Clocks | None = None,
     checkpoint_minutes: float = 5.0,
     checkpoint_epochs: int | None = None,
@@ -78,6 +80,8 @@ def run(
         checkpoint_folder: where checkpoints and the run's lock are while it trains.
         notes_folder: where a run that does not come to its end leaves a note on why (`unfinished`).
         leased: number of GPUs leased for the run; 0 trains on the CPU, more than one with a process for each.
+        verify: how the data set's files are checked (`data.load`).
+        trained_before: runs that this process has trained before this one (`in_turn`).
         clocks: clocks that already hold the job's waiting and start-up time.
         checkpoint_minutes: minutes between two checkpoints.
         checkpoint_epochs: epochs between two checkpoints, where they come sooner.
@@ -100,13 +104,14 @@ def run(
             note = unfinished.read(notes_folder, spec["run"], spec_digest)
             parameters["micro_batch"] = progress["micro_batch"] = _halved(parameters, note)
         with clocks.running("data"):
-            arrays = data.load(data_folder, verify="full")
+            arrays = data.load(data_folder, verify=verify)
         digest = runs.digest({"run": runs.digest(parameters), "data": arrays.digest})
         job = {
             "spec": dict(spec),
             "parameters": parameters,
             "range_status": lr_range["status"] if lr_range else None,
             "folder": str(folder),
+            "trained_before": trained_before,
             "checkpoints": [str(checkpoint_folder), spec["run"], digest],
             "checkpoint_seconds": 60 * checkpoint_minutes,
             "checkpoint_epochs": checkpoint_epochs,
@@ -193,9 +198,8 @@ def train(
             "provenance": provenance.provenance(arrays.digest),
         }
         if share is None or share.rank == 0:
-            records.write_run(
-                job["folder"], record, trainer.machine(), trainer.epoch_table(), trainer.step_table()
-            )
+            machine = trainer.machine() | {"trained_before": job["trained_before"]}
+            records.write_run(job["folder"], record, machine, trainer.epoch_table(), trainer.step_table())
             checkpoints.remove()
     return record
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import records
+from . import finished, records
 from .errors import InputError, InUse, RunError
 
 log = logging.getLogger(__name__)
@@ -101,6 +101,8 @@ def reasons(study_folder: Path | str, study: Mapping[str, Any], missing: list[st
         note = read(folder / FOLDER, run, digests[run])
         if note is not None:
             found[run] = f"{WORDS[note['status']]}: {note['cause']}"
+        elif finished.read(folder, run, digests[run]) is not None:
+            found[run] = "finished; its record is kept until the other runs of its job are done"
         else:
             found[run] = "training, or killed; a checkpoint is kept" if run in begun else "not begun"
     return found
