@@ -281,7 +281,9 @@ def is_asked_for(folder):
     name = FOLDERS[folder]
     words = {word for argument in sys.argv for word in re.split("[/:]", argument)}
     jobs = (re.fullmatch("train-(.+)-[0-9]+", word) for word in words)
-    return bool({name, folder} & {*config["studies"], *words, *(job[1] for job in jobs if job)})
+    return bool(
+        {name, folder} & {*config["studies"], *words, *(job[1] for job in jobs if job)}
+    )
 
 
 def shared_jobs():

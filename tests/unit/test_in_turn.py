@@ -30,12 +30,12 @@ PLAIN = {
     "precision": "fp32",
 }
 # None of the study's own networks draws random numbers while it trains; this one does.
-OWN = '''
+OWN = """
 from torch import nn
 
 def dropout(input_shape, classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.Dropout(0.5), nn.ReLU(), nn.Linear(64, classes))
-'''
+"""
 DROPOUT = {"model": {"name": "own.py:dropout"}, "optimizer": {"name": "RMSprop"}, "lr": 1e-3}
 CROPS = {"random_crop": 1, "horizontal_flip": True}
 MIXED = {

@@ -72,6 +72,18 @@ def test_lrs_schedules_and_seeds_share_one_timing_and_batch_sizes_do_not(small):
     )
 
 
+def test_runs_that_share_a_job_bear_a_part_of_its_start_each(small):
+    alone = plan.rows(small, made_up(small), {}, set(), between_s=3e9)
+    # 16 runs; 8 refer to the LR range and 8 do not, in jobs of 3, 3 and 2: of the start each bears 3 / 8 on average.
+    shared = plan.rows(small, made_up(small), {}, set(), between_s=3e9, runs_per_job=3)
+    once, own = 3e9 + 1e8 + 1e5 + 1e4, 1e7 + 1e6
+    assert shared[:2] == alone[:2]
+    assert sum(8 * row["start_s"] for row in shared[2:]) == pytest.approx(6 * once + 16 * own)
+    assert [row["together"] for row in shared] == [1, 1, 3, 3]
+    for one, part in zip(alone[2:], shared[2:], strict=True):
+        assert one["total_s"] - part["total_s"] == pytest.approx(8 * (one["start_s"] - part["start_s"]))
+
+
 def test_times_add_up_to_what_paper_and_pencil_give(small):
     rows = plan.rows(small, made_up(small), {}, set(), between_s=3e9)
     sweep, confirmation, batch50, batch100 = rows
@@ -123,8 +135,9 @@ def test_earlier_runs_tell_the_time_of_a_step_and_the_plan_says_so(small, tmp_pa
 
 
 def test_jobs_fill_the_places_and_the_longest_one_bounds_the_time(monkeypatch):
-    def row(kind, jobs, seconds, done=0, timed="timed steps"):
-        return {"kind": kind, "jobs": jobs, "done": done, "left_s": (jobs - done) * seconds, "timed": timed}
+    def row(kind, jobs, seconds, done=0, timed="timed steps", together=1):
+        entry = {"kind": kind, "jobs": jobs, "done": done, "timed": timed, "together": together}
+        return entry | {"left_s": (jobs - done) * seconds}
 
     # An LR range takes 1 s, the figures 8, the tables 3, the run table 2, the report 4.
     times = {"extract_lr_range": 1, "draw_figures": 8, "aggregate": 3, "resolve_study": 2, "write_report": 4}
@@ -136,6 +149,10 @@ def test_jobs_fill_the_places_and_the_longest_one_bounds_the_time(monkeypatch):
     assert durations.wall_seconds(rows, 100, 1.0, 2) == 10 + 1 + 100 + 8 + 4
     assert durations.wall_seconds(rows, 100, 2.0, 2) == 10 + 2 + 100 + 16 + 8
     assert durations.wall_seconds([row("train", 5, 9.0, done=5)], 4, 1.0, 0) == 8 + 4
+    # Jobs of three, three and two runs.
+    shared = [row("train", 8, 100.0, together=3)]
+    assert durations.wall_seconds(shared, 2, 1.0, 0) == 500 + 8 + 4
+    assert durations.wall_seconds(shared, 100, 1.0, 0) == 300 + 8 + 4
     # Jobs beside each other take longer, but for those that tell how long they took beside others.
     crowded = {"2": 1.5}
     assert durations.wall_seconds(rows, 2, 1.0, 2, crowded) == 30 + 1 + 450 + 8 + 4

@@ -140,12 +140,16 @@ def test_a_killed_job_goes_on_in_the_run_that_it_was_at(tmp_path, one_thread):
     assert [machine(place, run)["resumed"] for run in runs] == [0, 1, 0]
     alone = study.load(place.folder / "config/studies/small.yaml").runs[runs[1]].spec
     data = place.folder / "results/data/digits"
-    training.run(alone, lr_range=None, data_folder=data, folder=tmp_path, checkpoint_folder=tmp_path / "checkpoints")
+    training.run(
+        alone, lr_range=None, data_folder=data, folder=tmp_path, checkpoint_folder=tmp_path / "checkpoints"
+    )
     for file in ("run.json", "epochs.csv", "steps.csv"):
         assert (folder / "runs" / runs[1] / file).read_bytes() == (tmp_path / file).read_bytes()
 
 
 def test_what_the_command_line_sets_for_training_holds_for_shared_jobs_too(untrained):
-    output = untrained.snakemake(*several(4, "-n", "--set-resources", "train:mem_mb=123", "--set-threads", "train=2"))
+    output = untrained.snakemake(
+        *several(4, "-n", "--set-resources", "train:mem_mb=123", "--set-threads", "train=2")
+    )
     assert output.count("    threads: 2\n") == output.count("mem_mb=123,") == 2
     assert all(f"runtime={minutes}" in output for minutes in (4 * 240, 2 * 240))

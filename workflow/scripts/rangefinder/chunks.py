@@ -34,4 +34,6 @@ def _needs(run: Run) -> tuple:
 
 def _stays_alone(parameters: Mapping[str, Any]) -> bool:
     """Whether training compiles, or calls a function of the user's own."""
-    return bool(parameters.get("compile")) or any(user_code.is_reference(parameters[part]["name"]) for part in ("model", "optimizer", "schedule"))
+    return bool(parameters.get("compile")) or any(
+        user_code.is_reference(parameters[part]["name"]) for part in ("model", "optimizer", "schedule")
+    )

@@ -69,7 +69,8 @@ def wall_seconds(
             left = row["jobs"] - row["done"]
             if row["kind"] in kinds and left:
                 slower = factor if row["timed"] == TIMED_STEPS else 1.0
-                jobs += [row["left_s"] / left * slower] * left
+                each, together = row["left_s"] / left * slower, row["together"]
+                jobs += [each * min(together, left - first) for first in range(0, left, together)]
         total += fill(jobs)
         if "range_test" in kinds:
             total += fill([LIGHT["extract_lr_range"] * light_s] * ranges)

@@ -70,7 +70,9 @@ def take(
         parameters = resolution.resolve(spec["parameters"], lr_range)
     except InputError:  # training says so, and leaves a note
         return False
-    if parameters.get("on_out_of_memory") == "halve":  # found by the run itself, and no part of what was asked
+    if (
+        parameters.get("on_out_of_memory") == "halve"
+    ):  # found by the run itself, and no part of what was asked
         parameters["micro_batch"] = found["parameters"]["micro_batch"]
     data = json.loads((Path(data_folder) / "dataset.json").read_bytes())["digest"]
     if (found["digest"], found["provenance"]["data_digest"]) != (runs.digest(parameters), data):

@@ -92,7 +92,9 @@ def train(
     if failures:
         first, reason = failures[0]
         others = f" (and {', '.join(name for name, _ in failures[1:])})" if failures[1:] else ""
-        raise RunError(f"{len(failures)} of {len(specs)} runs could not be finished: {first}{others}: {reason}")
+        raise RunError(
+            f"{len(failures)} of {len(specs)} runs could not be finished: {first}{others}: {reason}"
+        )
 
 
 @contextmanager

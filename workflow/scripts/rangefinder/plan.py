@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import answers, records
+from .chunks import chunks
 from .errors import InputError
 from .runs import Study, digest
 
@@ -154,6 +155,7 @@ def rows(
     known: Mapping[str, Mapping[str, Any]],
     done: Collection[tuple[str, str]],
     between_s: float,
+    runs_per_job: int = 1,
 ) -> list[dict[str, Any]]:
     """The plan's rows, one per group.
 
@@ -162,11 +164,20 @@ def rows(
         known: of `from_records`.
         done: kind and name of every job that is done.
         between_s: seconds from a job's last line to the first of the next, by Snakemake and the system.
+        runs_per_job: runs that share a job's start.
 
     Returns:
-        Values of `COLUMNS`; ``start_s`` is what a job takes beside its steps and evaluations.
+        Values of `COLUMNS`; ``start_s`` is what a job takes beside its steps and evaluations, of which runs that share
+        one each bear a part. Beside them ``together``, how many share a job.
     """
-    return [_row(group, timing, known, done, between_s) for group in groups(study)]
+    together = {run.id: len(chunk) for chunk in chunks(study, runs_per_job) for run in chunk}
+    found = []
+    for group in groups(study):
+        sizes = [together.get(name, 1) if group.kind == "train" else 1 for name in group.names]
+        share = sum(1 / size for size in sizes) / len(sizes)
+        row = _row(group, timing, known, done, between_s, share)
+        found.append(row | {"together": max(sizes)})
+    return found
 
 
 def _row(
@@ -175,7 +186,9 @@ def _row(
     known: Mapping[str, Mapping[str, Any]],
     done: Collection[tuple[str, str]],
     between_s: float,
+    share: float,
 ) -> dict[str, Any]:
+    """One row; a run bears `share` of what its process takes once."""
     measured = timing["subjects"][group.subject]
     record = known.get(group.subject)
     timed = TIMED_STEPS
@@ -186,12 +199,13 @@ def _row(
     seconds, start = {}, {}
     for clock in ("wall", "cpu"):
         own = measured["build_s"][clock] + measured["warm_up_s"][clock]
-        start[clock] = timing["start_s"][clock] + timing["once_s"][clock] + measured["data_s"][clock] + own
+        once = timing["start_s"][clock] + timing["once_s"][clock] + measured["data_s"][clock]
+        start[clock] = share * once + own
         work = steps * measured["step_s"][clock] + tests * measured["test_s"][clock]
         work += validations * measured["validation_s"][clock]
         seconds[clock] = start[clock] + group.trainings * work + (group.trainings - 1) * own
-    start["wall"] += between_s
-    seconds["wall"] += between_s
+    start["wall"] += share * between_s
+    seconds["wall"] += share * between_s
     jobs = len(group.names)
     left = jobs - sum((group.kind, name) in done for name in group.names)
     steps *= group.trainings
