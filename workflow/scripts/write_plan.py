@@ -15,9 +15,8 @@ with job(snakemake):  # noqa: F821
     gaps = durations.gaps([*timing["moments"], now])
     between = statistics.median(gaps) if gaps else None
     done = {(job.kind, job.name) for job in status.read(folder)[1] if job.state in ("done", "diverged")}
-    rows = plan.rows(
-        of_study, timing, timing["known"], done, between or 0.0, snakemake.config["runs_per_job"]
-    )  # noqa: F821
+    together = snakemake.config["runs_per_job"]  # noqa: F821
+    rows = plan.rows(of_study, timing, timing["known"], done, between or 0.0, together)
     text = shown_plan.text(
         of_study,
         rows,

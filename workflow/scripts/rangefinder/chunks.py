@@ -13,7 +13,8 @@ def chunks(study: Study, most: int) -> list[list[Run]]:
     """Runs that share a job, in lists of 2 to `most`; a run in none of them has a job of its own.
 
     What shares a job needs the same files to start: data, LR range, check. Code of the user's own may leave
-    anything behind in a process, and so may torch's compiler: such a run has one to itself. Runs stand in the order of their seeds, then of the study, so that a new seed leaves full lists as they are.
+    anything behind in a process, and so may torch's compiler: such a run has one to itself. Runs stand in the order of
+    their seeds, then of the study, so that a new seed leaves full lists as they are.
     """
     if most == 1:
         return []
