@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hundred import hundred_runs, range_test
-from rangefinder import collection
+import yaml
+from hundred import claims, hundred_runs, other_side, range_test
+from rangefinder import collection, comparison, findings, shown_comparison
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -19,13 +20,36 @@ def results(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("results")
     plan, runs = hundred_runs()
     entry, sweeps = range_test()
+    (folder / "claims.yaml").write_text(yaml.safe_dump({"claims": claims()}))
     found = collection.Collection(plan, [entry], {"sgd": sweeps}, runs)
+    found.findings = findings.findings(plan | {"published": "s"}, found.cells, [entry], directory=folder)
     for kind, texts in (("figures", found.figures()), ("tables", found.tables())):
         (folder / kind).mkdir()
         for name, text in texts.items():
             (folder / kind / (name if kind == "figures" else f"{name}.csv")).write_text(text)
     for kind, text in found.report(folder / "figures", ROOT / "report").items():
         (folder / f"report.{kind}").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def compared(tmp_path_factory) -> Path:
+    """A folder with the page that compares the hundred runs with those of another machine."""
+    folder = tmp_path_factory.mktemp("compared")
+    plan, runs = hundred_runs()
+    entry, _ = range_test()
+    entry["per_seed"] = [answer | {"seed": seed} for seed, answer in enumerate(entry["per_seed"])]
+    elsewhere, others = other_side(plan, runs)
+    there = entry | {"provenance": others[0]["run"]["provenance"]}
+    pair = (
+        collection.Collection(plan, [entry], {}, runs),
+        collection.Collection(elsewhere, [there], {}, others),
+    )
+    text = comparison.text({"s": pair})
+    context = shown_comparison.context({"s": pair}, ["here", "there"], [("A", "another")])
+    for kind, page in shown_comparison.pages(context, text, "x", ROOT / "report").items():
+        (folder / f"x.{kind}").write_text(page)
+    (folder / "x.csv").write_text(text)
     return folder
 
 
@@ -45,10 +69,10 @@ def browser():
 
 @pytest.fixture
 def opened(browser, results):
-    """Opens the report in a new window; anything that the page asks of a network fails the test."""
+    """Opens the report, or another page, in a new window; what it asks of a network fails the test."""
     contexts = []
 
-    def open_page(**options):
+    def open_page(file=results / "report.html", **options):
         context = browser.new_context(**options)
         contexts.append(context)
         asked = []
@@ -56,7 +80,7 @@ def opened(browser, results):
         page = context.new_page()
         errors = []
         page.on("pageerror", lambda error: errors.append(error))
-        page.goto((results / "report.html").as_uri())
+        page.goto(file.as_uri())
         assert errors == []
         assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
         return page

@@ -1,5 +1,6 @@
-"""A study of a hundred runs, made up, as its records would be read from disk."""
+"""A study of a hundred runs, made up, as its records would be read from disk; the same from another machine."""
 
+import copy
 import sys
 from pathlib import Path
 
@@ -39,6 +40,59 @@ def hundred_runs():
         if name != MISSING:
             runs.append(run)
     return study(plan, title="A hundred runs", schedules=SCHEDULES, notes=["A remark."]), runs
+
+
+def claims():
+    """Two claims about them, one of two comparisons, as config/published/claims.yaml would have them."""
+
+    def higher(a, b, batch):
+        sides = ({"schedule": schedule, "batch_size": batch} for schedule in (a, b))
+        test = dict(zip("ab", sides, strict=True)) | {"metric": "final_test_accuracy"}
+        return {"form": None, "relation": "higher"} | test
+
+    first = {"id": "c1", "claim": "One cycle is better than none.", "source": "Page 1"}
+    first["tests"] = [higher("onecycle", "none", 32), higher("none", "onecycle", 64)]
+    second = {"id": "c2", "claim": "Steps are better than none.", "source": "Page 2"}
+    second["tests"] = [higher("step", "none", 32)]
+    return [entry | {"study": "s"} for entry in (first, second)]
+
+
+def other_side(plan, runs):
+    """The same study from elsewhere: two seeds of its own, one cell gone, another machine and version, a run diverged.
+
+    Returns:
+        The study and the records of both sides, as they are compared.
+    """
+    for run in runs:
+        name = run["run"]["run"]
+        run["run"] |= {"files": {"epochs.csv": name, "steps.csv": name}, "digest": name}
+    entries = [entry for entry in plan["runs"] if "-step-bs32-" not in entry["run"]]
+    there = []
+    kept = []
+    for entry in entries:
+        run = next((run for run in runs if run["run"]["run"] == entry["run"]), None)
+        run = copy.deepcopy(run)
+        if "-none-" in entry["run"]:  # seeds 5 to 9 in place of 0 to 4: no run of a common seed
+            entry = entry | {"seed": entry["seed"] + 5, "run": entry["run"][:-1] + str(entry["seed"] + 5)}
+            if run:
+                run["run"]["run"] = entry["run"]
+        kept.append(entry)
+        if run is None:
+            continue
+        run["run"]["provenance"] = run["run"]["provenance"] | {"engine_digest": "f" * 64, "version": "2"}
+        run["machine"]["device"] = "another CPU"
+        if "-exponential-bs64-seed1" in run["run"]["run"]:
+            run["run"] |= {"status": "diverged", "results": dict.fromkeys(run["run"]["results"])}
+            run["run"]["divergence"] = {
+                "step": 99,
+                "epoch": 1,
+                "last_finite_loss": 7.5,
+                "cause": "non_finite_loss",
+            }
+        if "-onecycle-bs32-seed0" in run["run"]["run"]:
+            run["run"]["files"] = {"epochs.csv": "otherwise", "steps.csv": "otherwise"}
+        there.append(run)
+    return plan | {"runs": kept}, there
 
 
 def range_test():

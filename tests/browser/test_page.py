@@ -68,6 +68,15 @@ def test_sorting_works_from_the_keyboard_alone(opened):
     assert heading(page, "accuracy", "learning rate").get_attribute("aria-sort") == "ascending"
 
 
+def test_the_findings_sort_too(opened):
+    page = opened()
+    assert page.locator("#findings table").count() == 2
+    verdicts = column(page, "claim-1", "verdict")
+    assert verdicts == ["holds", "does not hold"]
+    heading(page, "claim-1", "verdict").get_by_role("button").click()
+    assert column(page, "claim-1", "verdict") == sorted(verdicts)
+
+
 def test_a_filter_keeps_rows_that_hold_every_word_and_says_how_many(opened):
     page = opened()
     field = page.locator('input[data-filter="runs"]')

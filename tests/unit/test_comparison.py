@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from rangefinder import comparison
+from rangefinder import collection, comparison, tables
 from rangefinder.statistics import Interval, paired_difference, welch_difference
 from scipy import stats
+from test_report import record, study
 
 A, B = [0.91, 0.93, 0.96], [0.88, 0.89, 0.885, 0.9]
 
@@ -53,3 +54,14 @@ def test_a_ratio_is_the_geometric_mean_and_its_interval_turns_over_with_the_side
     back, _ = comparison.ratio({0: 1.0, 1: 1.0}, {0: 2.0, 1: 8.0})
     assert found.mean == pytest.approx(4.0)
     assert (back.mean, back.low, back.high) == pytest.approx((1 / found.mean, 1 / found.high, 1 / found.low))
+
+
+def test_a_table_of_no_common_cell_has_the_columns_of_one_with_cells():
+    def side(schedule):
+        run = record(schedule, 64, 0, 0.9)
+        run["run"] |= {"files": {}, "digest": "d"}
+        return collection.Collection(study([(schedule, 64, 0)]), [], {}, [run])
+
+    full, empty = comparison.cells(side("none"), side("none")), comparison.cells(side("none"), side("step"))
+    assert len(full) == 1 and empty.empty
+    assert tables.csv(empty) == tables.csv(full).splitlines()[0] + "\n"

@@ -36,29 +36,53 @@ def _verdict(difference: Interval) -> str:
     return ("A higher" if difference.mean > 0 else "B higher") if real else "not told apart"
 
 
+def _whole(text: str) -> bool:
+    """Whether all runs of a common seed agree: "2/2"; nothing to disagree counts too."""
+    same, _, of = text.partition("/")
+    return same == of
+
+
 def _cell_table(frame: pd.DataFrame, name: str) -> dict[str, Any]:
+    """The cells that both have, in as few columns as tell them apart."""
     axes = list(frame.columns[: list(frame.columns).index("A")])
     axes = [axis for axis in axes if axis != "form" or frame["form"].astype(bool).any()]
+    constant = {axis: frame[axis].iloc[0] for axis in axes if len(frame) > 1 and frame[axis].nunique() == 1}
+    axes = [axis for axis in axes if axis not in constant]
+    hows, parameters = set(frame["how"]), set(frame["parameters"])
+    happened = frame[[f"{side}_status" for side in comparison.SIDES]].ne("completed").any(axis=None)
     rows = []
     for _, row in frame.iterrows():
         shown: dict[str, Any] = {axis.replace("_", " "): row[axis] for axis in axes}
+        found = interval_of(row, "difference")
+        # What is asked for comes first: a phone shows no more without scrolling.
+        shown["A − B (points)"] = (formats.points(found), found.mean)
+        shown["told apart"] = {"not told apart": "no"}.get(_verdict(found), _verdict(found))
         for side in comparison.SIDES:
             found = interval_of(row, side)
-            status = "" if row[f"{side}_status"] == "completed" else f" ({row[f'{side}_status']})"
-            shown[f"{side} (%)"] = (formats.percent_interval(found) + status, found.mean)
-        found = interval_of(row, "difference")
-        shown["A − B (points)"] = (formats.points(found), found.mean)
-        shown["made"] = row["how"]
-        shown["told apart"] = _verdict(found)
-        shown["same bits"], shown["same parameters"] = row["identical"], row["parameters"]
+            shown[f"{side} (%)"] = (formats.percent_interval(found), found.mean)
+        if len(hows) > 1:
+            shown["made"] = row["how"]
+        shown["same bits"] = row["identical"]
+        if not all(map(_whole, parameters)):
+            shown["same parameters"] = row["parameters"]
         shown["time A / B"] = _ratio(row, "time_ratio")
+        if happened:
+            told = {side: row[f"{side}_status"] for side in comparison.SIDES}
+            shown["what happened"] = "; ".join(
+                f"{side}: {text}" for side, text in told.items() if text != "completed"
+            )
         rows.append(shown)
     caption = (
         "Final test accuracy of the cells that both have, mean over seeds ± half the 95 % interval (Student's t). "
-        "Their difference is paired over the seeds that both have, or Welch's where fewer than two are common. "
-        "“Same bits” counts the runs of a common seed whose epochs.csv and steps.csv are equal byte for byte, "
-        "“same parameters” those whose resolved parameters are. Times: geometric means of training seconds."
+        "Their difference is paired over the seeds that both have, or Welch's where fewer than two are common"
+        f"{'; here ' + hows.pop() if len(hows) == 1 else ''}. "
+        "“Same bits” counts the runs of a common seed whose epochs.csv and steps.csv are equal byte for byte; their "
+        f"resolved parameters are {'all the same' if all(map(_whole, parameters)) else 'counted likewise'}. "
+        "Times: geometric means of training seconds."
     )
+    if constant:
+        same = ", ".join(f"{axis.replace('_', ' ')} {value}" for axis, value in constant.items())
+        caption += f" Everywhere: {same}."
     return shown_table(rows, caption, f"{name}-cells", "Cells of both", identity=len(axes))
 
 
