@@ -349,6 +349,8 @@ def damaged_record(place: Place, rng: random.Random) -> str:
         path.write_bytes(whole)
         damage(path, rng)
     shutil.rmtree(place.results / "torture/tables")
+    for page in place.results.glob("torture/report.*"):
+        page.unlink()
     attempt = place.run()
     path.unlink()
     return seen(attempt)

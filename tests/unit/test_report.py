@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rangefinder import cells, records, report, summary, tables
+from rangefinder import cells, records, report, summary, tables, unfinished
+from rangefinder.errors import RunError
 from rangefinder.statistics import mean_interval
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -254,8 +255,8 @@ def test_batches_are_ordered_as_numbers(example):
     assert shown == [64, 128]
 
 
-def pages(study_record, runs):
-    context = report.context(study_record, cells.group(study_record, runs), runs, [], [])
+def pages(study_record, runs, **options):
+    context = report.context(study_record, cells.group(study_record, runs), runs, [], [], **options)
     return report.render_markdown(context, TEMPLATES), report.render_html(context, {}, TEMPLATES)
 
 
@@ -264,6 +265,24 @@ def test_the_report_names_what_diverged_and_what_is_missing(example):
     assert "1 of 10 runs have no record" in markdown and "sgd-step-bs64-seed3" in markdown
     assert "sgd-step-bs64-seed2</a> at step 412 (epoch 3, last finite loss 7.500)" in html
     assert "1/4 diverged at step 412; 1/4 missing" in html
+
+
+def test_the_report_says_why_a_run_is_missing(example, tmp_path):
+    record, runs = example
+    entry = record["runs"][-1]
+    spec = {"study": "s", "run": entry["run"], "seed": 3}
+    with pytest.raises(RunError), unfinished.noted(tmp_path / "unfinished", spec, entry["spec_digest"]):
+        raise RunError("two of | four <processes> died")
+    reasons = unfinished.reasons(tmp_path, record, [entry["run"]])
+    markdown, html = pages(record, runs, unfinished=reasons)
+    assert f"no record: {entry['run']} (failed: two of \\| four \\<processes\\> died)." in markdown
+    assert f"no record: {entry['run']} (failed: two of | four &lt;processes&gt; died)." in html
+
+    entry["spec_digest"] = "another"
+    assert unfinished.reasons(tmp_path, record, [entry["run"]]) == {}
+    (tmp_path / "checkpoints" / f"{entry['run']}-0123456789abcdef").mkdir(parents=True)
+    reasons = unfinished.reasons(tmp_path, record, [entry["run"]])
+    assert reasons == {entry["run"]: "training, or killed; a checkpoint is kept"}
 
 
 def test_mixed_engines_are_a_warning(example):

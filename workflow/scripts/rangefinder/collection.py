@@ -20,6 +20,7 @@ from . import (
     records,
     shown_findings,
     tables,
+    unfinished,
     verdicts,
 )
 from .errors import InputError
@@ -35,6 +36,7 @@ class Collection:
     runs: list[dict[str, Any]]
     published_folder: Path | None = None
     confirmations: list[dict[str, Any]] = field(default_factory=list)
+    unfinished: dict[str, str] = field(default_factory=dict)  # why a run that was begun has no record
 
     @cached_property
     def comparisons(self) -> list[dict[str, Any]]:
@@ -122,6 +124,7 @@ class Collection:
             self.confirmations,
             frames=self.frames,
             findings=self.findings,
+            unfinished=self.unfinished,
         )
         return {
             "md": report.render_markdown(context, templates),
@@ -245,9 +248,10 @@ def collect(
             )
         found.append(run)
     folder = Path(published_folder) if published_folder else None
-    return Collection(
-        content, entries, sweeps, found, folder, _confirmations(confirmations, content, entries)
-    )
+    confirmed = _confirmations(confirmations, content, entries)
+    missing = sorted(planned.keys() - {run["run"]["run"] for run in found})
+    reasons = unfinished.reasons(Path(study).parent, content, missing)
+    return Collection(content, entries, sweeps, found, folder, confirmed, reasons)
 
 
 def _confirmations(

@@ -122,6 +122,7 @@ def context(
     confirmations: Sequence[Mapping[str, Any]] = (),
     frames: Mapping[str, pd.DataFrame] | None = None,
     findings: Sequence[Finding] = (),
+    unfinished: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Everything the templates show.
 
@@ -133,6 +134,7 @@ def context(
         frames: every table by name, which the page offers for download (`collection.Collection.frames`); those that
             follow from the other arguments are made where none are given.
         findings: the write-up's claims, answered.
+        unfinished: why runs that were begun have no record (`unfinished.reasons`).
         figures: ``{"file", "title", "caption", "section"}`` of each figure that was drawn.
     """
     frames = frames or {
@@ -145,6 +147,7 @@ def context(
     }
     finished = {run["run"]["run"] for run in runs}
     missing = [entry["run"] for entry in study["runs"] if entry["run"] not in finished]
+    reasons = {run: f" ({reason})" for run, reason in (unfinished or {}).items()}
     diverged = [run["run"] for run in runs if run["run"]["status"] == "diverged"]
     return {
         "study": study,
@@ -162,7 +165,7 @@ def context(
         "published_table": shown_tables.published_table(comparisons, cells),
         "findings": shown_findings.shown(findings),
         "figures": list(figures),
-        "missing": missing,
+        "missing": [run + reasons.get(run, "") for run in missing],
         "diverged": [
             {
                 "run": run["run"],

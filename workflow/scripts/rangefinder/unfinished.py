@@ -82,7 +82,7 @@ def read(folder: Path | str, run: str, spec_digest: str) -> dict[str, Any] | Non
 
 
 def reasons(study_folder: Path | str, study: Mapping[str, Any], missing: list[str]) -> dict[str, str]:
-    """Why each of these runs has no record, in a few words.
+    """Why these runs have no record, in a few words, for those that were begun.
 
     Args:
         study_folder: the study's results.
@@ -103,6 +103,6 @@ def reasons(study_folder: Path | str, study: Mapping[str, Any], missing: list[st
             found[run] = f"{WORDS[note['status']]}: {note['cause']}"
         elif finished.read(folder, run, digests[run]) is not None:
             found[run] = "finished; its record is kept until the other runs of its job are done"
-        else:
-            found[run] = "training, or killed; a checkpoint is kept" if run in begun else "not begun"
+        elif run in begun:
+            found[run] = "training, or killed; a checkpoint is kept"
     return found
