@@ -84,7 +84,7 @@ def checkpoint(options: argparse.Namespace) -> Callable[[], None]:
 
 def main() -> None:
     parser = harness.parser(__doc__, rounds=7)
-    parser.add_argument("--fraction", type=float, default=1.0, help="of the data set, where time is short")
+    parser.add_argument("--fraction", type=float, default=1.0, help="of the data set, to save time")
     options = parser.parse_args()
     workloads.start(options, keep_memory=True)
     ratio = harness.Ratio

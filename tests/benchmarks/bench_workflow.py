@@ -16,11 +16,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import harness
 import made_study
+import yaml
+from rangefinder import study
 
 FOLDER = Path(tempfile.gettempdir()) / "rangefinder-bench-workflow"
 REPORT = Path(__file__).with_name("report_job.py")
@@ -28,14 +30,23 @@ RULES = ("resolve_study", "aggregate", "draw_figures", "write_report")
 
 
 def folder(make: Callable[[Path, int], None], count: int) -> Path:
-    """The folder of a study of `count` runs as `make` leaves it, made once."""
-    path = FOLDER / f"{make.__name__}-{count}"
+    """The folder of a study of `count` runs as `make` leaves it, made once for what the engine makes of the study."""
+    path = FOLDER / f"{make.__name__}-{count}-{_study_digest(count)[:8]}"
     if not path.exists():
         half = path.with_suffix(".half")
         shutil.rmtree(half, ignore_errors=True)
         make(half, count)
         half.rename(path)
     return path
+
+
+@cache
+def _study_digest(count: int) -> str:
+    """Digest of the study that is made: records of another one would be refused."""
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / f"{made_study.NAME}.yaml"
+        path.write_text(yaml.safe_dump(made_study.content(count), sort_keys=False))
+        return study.load(path).digest
 
 
 def dry_run(count: int, bare: bool, options: argparse.Namespace) -> Callable[[], None]:
@@ -68,7 +79,7 @@ def report(count: int, sizes: dict[str, str], options: argparse.Namespace) -> Ca
 
 
 def main() -> None:
-    parser = harness.parser(__doc__, rounds=3, warm_up=0)
+    parser = harness.parser(__doc__, rounds=2, warm_up=0)
     parser.add_argument("--runs", type=int, nargs="+", default=[100, 1000, 10000])
     options = parser.parse_args()
     sizes: dict[str, str] = {}
@@ -83,6 +94,10 @@ def main() -> None:
             of, to = f"{name}, {count} runs", f"{name}, {count} bare jobs"
             ratios.append(harness.Ratio(title, of, to, most=most))
         cases[f"report, {count} runs"] = partial(report, count, sizes)
+        if count == 1000:
+            ratios.append(
+                harness.Ratio("report of 1000 runs, seconds", f"report, {count} runs", None, most=60)
+            )
     if {1000, 10000} <= set(options.runs):
         for name in ("dry run", "nothing to do", "report"):
             title, of, to = f"{name}, 10000 runs over 1000", f"{name}, 10000 runs", f"{name}, 1000 runs"

@@ -90,13 +90,14 @@ class Ratio:
     """One figure: the median over rounds of the time of `of` over that of `to`.
 
     Attributes:
+        to: None for the time of `of` itself, in seconds.
         most: the figure should be at most this; None where none is set.
         least: the figure should be at least this.
     """
 
     name: str
     of: str
-    to: str
+    to: str | None
     most: float | None = None
     least: float | None = None
 
@@ -252,8 +253,10 @@ def main(
 
 
 def _quotients(times: Mapping[str, list[Sample]], ratio: Ratio, clock: str) -> list[float]:
-    pairs = zip(times[ratio.of], times[ratio.to], strict=True)
-    return [getattr(a, clock) / getattr(b, clock) for a, b in pairs]
+    found = [getattr(sample, clock) for sample in times[ratio.of]]
+    if ratio.to is None:
+        return found
+    return [value / getattr(other, clock) for value, other in zip(found, times[ratio.to], strict=True)]
 
 
 def show(entry: Mapping) -> None:

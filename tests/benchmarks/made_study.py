@@ -11,7 +11,7 @@ from unittest import mock
 import harness
 import numpy as np
 import yaml
-from rangefinder import records, study, training
+from rangefinder import devices, records, study, training
 from rangefinder.runs import Run, digest
 
 NAME = "made"
@@ -149,16 +149,23 @@ def write(folder: Path, run: Run, generator: np.random.Generator) -> None:
     )
 
 
-def snakemake(folder: Path, *arguments: str, bare: bool = False) -> None:
-    """Run Snakemake on the study, or on the bare workflow beside it; end with what it says if it fails."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "1", *arguments]
+def snakemake(
+    folder: Path, *arguments: str, bare: bool = False, cores: int = 1, gpus: int | None = 0
+) -> None:
+    """Run Snakemake on the study, or on the bare workflow beside it; end with what it says if it fails.
+
+    Args:
+        gpus: that the jobs are told of; None for those that are there.
+    """
+    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments]
+    told = {} if gpus is None else {devices.FAKE: str(gpus)}
     if not bare:
         profile = harness.ROOT / "profiles" / "default"
         command += ["-s", str(harness.ROOT / "Snakefile"), "--workflow-profile", str(profile)]
     answer = subprocess.run(
         command,
         cwd=folder / "bare" if bare else folder,
-        env={**os.environ, "RANGEFINDER_FAKE_GPUS": "0"},
+        env={**os.environ, **told},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

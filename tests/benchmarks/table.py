@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 
 import harness
@@ -27,6 +28,14 @@ def tables(record: Mapping) -> Iterator[str]:
     """The figures of one machine, as Markdown."""
     yield f"### {record['hardware']}"
     yield ""
+    yield "| wanted | bound | wall time | processor time | reached |"
+    yield "| --- | --- | --- | --- | --- |"
+    for entry in record["benchmarks"].values():
+        for ratio in entry["ratios"]:
+            if bound := harness.target(ratio):
+                figures = " | ".join(f"{ratio[clock]['median']:.4g}" for clock in harness.CLOCKS)
+                yield f"| {ratio['name']} | {bound} | {figures} | {reached(ratio)} |"
+    yield ""
     for entry in record["benchmarks"].values():
         settings = ", ".join(f"{key} {value}" for key, value in entry["settings"].items())
         load = " to ".join(f"{value:g}" for value in entry["load"])
@@ -44,6 +53,18 @@ def tables(record: Mapping) -> Iterator[str]:
         for case, found in harness.rows(entry).items():
             yield f"| {case} | {' | '.join(text(found[clock]) for clock in harness.CLOCKS)} |"
         yield ""
+
+
+def reached(ratio: Mapping) -> str:
+    """By which of the two clocks a bound is kept, and whether a quarter of the rounds on that clock did not keep it."""
+    most = math.inf if ratio["most"] is None else ratio["most"]
+    least = -math.inf if ratio["least"] is None else ratio["least"]
+    kept = [clock for clock in harness.CLOCKS if least <= ratio[clock]["median"] <= most]
+    if not kept:
+        return "no"
+    words = "yes" if len(kept) == 2 else {"wall": "in wall time", "cpu": "in processor time"}[kept[0]]
+    sure = all(least <= ratio[clock]["q1"] and ratio[clock]["q3"] <= most for clock in kept)
+    return words if sure else f"{words}, not in every round"
 
 
 def text(found: Mapping[str, float]) -> str:
