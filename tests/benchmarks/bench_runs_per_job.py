@@ -57,7 +57,7 @@ def study(number: int, options: argparse.Namespace) -> harness.Prepared:
     snakemake(folder, 1, "results/data/digits/dataset.json")
 
     def before() -> None:
-        if results.exists():
+        if (results / "runs").exists():
             check(results)
         for path in (results, folder / ".snakemake"):
             shutil.rmtree(path, ignore_errors=True)
@@ -79,7 +79,7 @@ def check(results: Path) -> None:
 
 def main() -> None:
     parser = harness.parser(__doc__, rounds=3, warm_up=1)
-    parser.add_argument("--runs-per-job", type=int, nargs="+", default=[5, 10])
+    parser.add_argument("--runs-per-job", type=int, nargs="+", default=[10])
     options = parser.parse_args()
     shutil.rmtree(FOLDER, ignore_errors=True)
     names = {number: f"{number} runs per job" for number in options.runs_per_job} | {1: "1 run per job"}

@@ -71,6 +71,8 @@ def main():
         if os.waitpid(child, 0)[1]:
             sys.exit(f"{spec['run']} failed alone")
     train(specs, data_folder, folder / "together")
+    if "torch._dynamo" in sys.modules:
+        sys.exit("torch's compiler was imported, which takes as long as torch")
 
 
 if __name__ == "__main__":

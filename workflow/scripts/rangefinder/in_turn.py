@@ -54,6 +54,8 @@ def train(
     several = len(specs) > 1
     # Not where processes of their own train each run: this one must take no memory of their devices.
     cuda = several and leased == 1 and torch.cuda.is_available()
+    if several:
+        gc.freeze()  # what is imported stays: looking it through after every run takes a tenth of a second
     if cuda:
         with clocks.running("startup"):
             torch.cuda.init()
@@ -110,8 +112,7 @@ def as_if_alone(cuda: bool) -> Iterator[None]:
     generators = random.getstate(), np.random.get_state(), torch.get_rng_state()
     devices = torch.cuda.get_rng_state_all() if cuda else []
     dtype, precision = torch.get_default_dtype(), torch.get_float32_matmul_precision()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    deterministic = _deterministic()
     threads, gradients = torch.get_num_threads(), torch.is_grad_enabled()
     try:
         yield
@@ -121,7 +122,8 @@ def as_if_alone(cuda: bool) -> Iterator[None]:
         torch.set_rng_state(generators[2])
         torch.set_default_dtype(dtype)
         torch.set_float32_matmul_precision(precision)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        if _deterministic() != deterministic:  # setting it imports torch's compiler, which takes seconds
+            torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
         torch.set_num_threads(threads)
         torch.set_grad_enabled(gradients)
         gc.collect()
@@ -129,3 +131,7 @@ def as_if_alone(cuda: bool) -> Iterator[None]:
             torch.cuda.set_rng_state_all(devices)
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
+
+
+def _deterministic() -> tuple[bool, bool]:
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
