@@ -153,3 +153,10 @@ def test_what_the_command_line_sets_for_training_holds_for_shared_jobs_too(untra
     )
     assert output.count("    threads: 2\n") == output.count("mem_mb=123,") == 2
     assert all(f"runtime={minutes}" in output for minutes in (4 * 240, 2 * 240))
+
+
+def test_a_jobs_own_snakemake_finds_it_whatever_was_asked_for(untrained):
+    # As Snakemake calls itself on a cluster's node, where the study is known by the job's name alone.
+    call = ("-n", "--nolock", "--target-jobs", "train-small-2:", "--allowed-rules", "train-small-2")
+    output = untrained.snakemake(*call, "--config", "studies=[]", "runs_per_job=4")
+    assert re.findall(r"^rule (\S+):$", output, re.M) == ["train-small-2"]
