@@ -7,7 +7,26 @@ from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
-sys.path.insert(0, str(Path(workflow.current_basedir) / "../workflow/scripts"))
+
+def checkout():
+    """The project's folder: this file's checkout, or what Snakemake keeps of a repository on a git host.
+
+    For `snakefile: github(…)` it fetches files one by one as they are named, each to its place in a copy of the tree. An
+    import needs the whole package, so all of it is named here, from the list that Snakemake's own clone has.
+    """
+    here = workflow.current_basedir
+    if not hasattr(here, "hosted_repo"):
+        return Path(here).parent
+    listed = here.hosted_repo.repo.git.ls_tree(
+        "-r", "--name-only", here.ref, "--", "workflow", "report"
+    )
+    for name in listed.splitlines():
+        found = Path(workflow.source_path(f"../{name}"))
+    return Path(str(found).removesuffix(name))
+
+
+ROOT = checkout()
+sys.path.insert(0, str(ROOT / "workflow/scripts"))
 
 from rangefinder import (
     chunks,

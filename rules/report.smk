@@ -14,7 +14,7 @@ TEMPLATES = [
 ]
 
 
-PAGES = Path(workflow.current_basedir) / "../report"
+PAGES = ROOT / "report"
 
 
 rule draw_figures:

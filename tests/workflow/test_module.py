@@ -1,7 +1,11 @@
-"""The workflow as a module of somebody else's: another folder, another Snakefile, other names of the rules."""
+"""The workflow as a module of somebody else's, from a path and from a git host: other folder, other names of rules."""
 
+import os
+import shutil
+import subprocess
 import sys
 
+from rangefinder import provenance, records
 from workplace import ROOT, Workplace
 
 STUDY = """
@@ -51,7 +55,7 @@ class Foreign(Workplace):
         (folder / "own.yaml").write_text(
             "rangefinder: {studies: [one], studies_dir: my studies, results: out}\n"
         )
-        (folder / "Snakefile").write_text(SNAKEFILE.replace("SOURCE", repr(source)))
+        (folder / "Snakefile").write_text(SNAKEFILE.replace("SOURCE", source))
         return cls(folder)
 
     def command(self, *arguments):
@@ -59,7 +63,7 @@ class Foreign(Workplace):
 
 
 def test_a_module_builds_a_report_in_another_workflows_folder(tmp_path):
-    place = Foreign.make(tmp_path / "theirs", str(ROOT / "workflow/Snakefile"))
+    place = Foreign.make(tmp_path / "theirs", repr(str(ROOT / "workflow/Snakefile")))
     assert place.planned() == [
         "lr_aggregate",
         "lr_draw_figures",
@@ -81,3 +85,25 @@ def test_a_module_builds_a_report_in_another_workflows_folder(tmp_path):
     assert "Nothing to be done" in place.snakemake("-n")
     # A study is a target by its name there too.
     assert "Nothing to be done" not in place.snakemake("-n", "lr_one-plan")
+
+
+def test_a_module_from_a_git_host_builds_the_same_report(tmp_path):
+    """Snakemake's `github` is asked for a tag of a repository, whose address git replaces by that of a local one."""
+    identity = {f"GIT_{who}_{what}": "x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    host = tmp_path / "host/somebody/rangefinder"
+    for name in ("rules", "workflow", "report", "envs"):
+        shutil.copytree(ROOT / name, host / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Snakefile", host)
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "All"], ["tag", "v1"]):
+        subprocess.run(["git", *words], cwd=host, env=os.environ | identity, check=True)
+    source = 'github("somebody/rangefinder", path="workflow/Snakefile", tag="v1")'
+    place = Foreign.make(tmp_path / "theirs", source)
+    place.snakemake(
+        XDG_CACHE_HOME=str(tmp_path / "cache"),
+        GIT_CONFIG_COUNT="1",
+        GIT_CONFIG_KEY_0=f"url.file://{tmp_path}/host/.insteadOf",
+        GIT_CONFIG_VALUE_0="https://github.com/",
+    )
+    assert "One run of another workflow" in (place.folder / "out/one/report.html").read_text()
+    run = records.read_json(place.folder / "out/one/runs/sgd-none-bs50-seed0/run.json", "run")
+    assert run["provenance"]["engine_digest"] == provenance.engine_digest()

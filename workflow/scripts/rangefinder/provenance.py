@@ -70,7 +70,8 @@ def engine_digest() -> str:
         if path.parent == root and path.stem in SHOWING:
             continue
         digest.update(path.relative_to(root).as_posix().encode() + b"\0")
-        digest.update(path.read_bytes() + b"\0")
+        # Snakemake leaves a file's last newline out when it fetches it from a git host.
+        digest.update(path.read_bytes().rstrip(b"\n") + b"\0")
     return digest.hexdigest()
 
 
