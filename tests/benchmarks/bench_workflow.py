@@ -56,7 +56,10 @@ def dry_run(count: int, bare: bool, options: argparse.Namespace) -> Callable[[],
 
 def nothing_to_do(count: int, bare: bool, options: argparse.Namespace) -> Callable[[], None]:
     place = folder(made_study.done, count)
-    return partial(made_study.snakemake, place, bare=bare)
+    again = partial(made_study.snakemake, place, bare=bare)
+    if not bare:
+        again()  # a template that has changed since makes the report once more
+    return again
 
 
 def report(count: int, sizes: dict[str, str], options: argparse.Namespace) -> Callable[[], dict]:
