@@ -71,7 +71,6 @@ def seen(attempt: Attempt) -> str:
         "error: ",
         "is damaged",
         "diverged at",
-        "LockException",
         "Error: Directory cannot be locked",
         "Will exit after finishing",
         "Terminating processes on user request",

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from multiprocessing import forkserver
 from pathlib import Path
@@ -281,6 +281,9 @@ def _limit(limits: Mapping[str, int]) -> None:
 class _Named(SimpleNamespace):
     def get(self, name: str, default: Any = None) -> Any:
         return getattr(self, name, default)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([path for paths in vars(self).values() for path in paths])
 
 
 def _train(folder: str, output: str, limits: Mapping[str, int]) -> None:

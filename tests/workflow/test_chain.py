@@ -126,6 +126,21 @@ def test_a_sweep_that_shares_finished_runs_does_not_train_them_again(copy):
     assert copy.planned() == sorted([*REPORTING, "resolve_study"])
 
 
+def test_a_clock_set_back_loses_nothing_and_makes_nothing_again(copy):
+    for path in (copy.folder / "results").rglob("*"):
+        moment = path.lstat().st_mtime + 3600  # written when the clock was an hour ahead
+        os.utime(path, (moment, moment), follow_symlinks=False)
+    before = copy.records()
+    shutil.rmtree(copy.folder / f"results/small/runs/{RUNS[0]}")
+    shutil.rmtree(copy.folder / "results/small/tables")
+    for page in ("report.html", "report.md"):
+        (copy.folder / "results/small" / page).unlink()
+    assert [job for job in copy.planned() if job.startswith(("train", "range_test"))] == [f"train {RUNS[0]}"]
+    copy.snakemake()
+    assert copy.records() == before
+    assert copy.planned() == []
+
+
 def test_words_change_only_the_report(copy):
     copy.edit("title: A small study", "title: Another title")
     assert copy.planned() == sorted([*REPORTING, "resolve_study"])

@@ -58,7 +58,7 @@ def job(snakemake) -> Iterator[logging.Logger]:
 
     Threads must be set before torch is imported: import the engine's heavy modules inside the block.
     """
-    from rangefinder import sessions
+    from rangefinder import clock_skew, sessions
     from rangefinder.errors import InputError, RunError
 
     sessions.watch()
@@ -77,6 +77,7 @@ def job(snakemake) -> Iterator[logging.Logger]:
     log = logging.getLogger("rangefinder")
     try:
         yield log
+        clock_skew.settle(snakemake.input, snakemake.config.get("results", "results"))
     except (InputError, RunError) as error:
         log.error("error: %s", error)
         sys.exit(1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -98,12 +99,25 @@ def check(value: Any, name: str, file: object) -> None:
     Raises:
         InputError: the first thing that is wrong, with key, value and what is allowed.
     """
+    for path, number in _numbers(value):
+        if not math.isfinite(number):
+            key = ".".join(map(str, path))
+            raise InputError("not usable", file=file, key=key, value=number, allowed="a finite number")
     errors = sorted(
         _validator(name).iter_errors(value),
         key=lambda error: (list(map(str, error.absolute_path)), error.validator),
     )
     if errors:
         raise _explain(_deepest(errors[0]), file)
+
+
+def _numbers(value: Any, path: tuple = ()) -> Iterator[tuple[tuple, float]]:
+    """Every number of a nested value, with its place."""
+    if isinstance(value, Mapping | list):
+        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _numbers(inner, (*path, key))
+    elif isinstance(value, float):
+        yield path, value
 
 
 def _deepest(error: jsonschema.ValidationError) -> jsonschema.ValidationError:
