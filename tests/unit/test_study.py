@@ -169,6 +169,16 @@ def test_bad_studies_are_refused_in_one_line(tmp_path, old, new, message):
     assert message in str(caught.value) and "s.yaml" in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("depth", [100, 1000, 10_000])
+def test_a_configuration_nested_too_deeply_is_refused(depth):
+    deep = {}
+    for _ in range(depth):
+        deep = {"trial": deep}
+    for key in ("trial", "studies", "unknown"):
+        with pytest.raises(InputError):
+            study.load_config({key: deep})
+
+
 def test_every_optimizer_argument_that_a_study_may_set_is_taken():
     parameter = [("weight", torch.nn.Parameter(torch.ones(2, 2)))]
     for name, arguments in names.OPTIMIZERS.items():

@@ -99,25 +99,31 @@ def check(value: Any, name: str, file: object) -> None:
     Raises:
         InputError: the first thing that is wrong, with key, value and what is allowed.
     """
+    try:
+        errors = sorted(
+            _validator(name).iter_errors(value),
+            key=lambda error: (list(map(str, error.absolute_path)), error.validator),
+        )
+    except RecursionError:
+        raise InputError("lists or mappings within one another too deeply", file=file) from None
+    if errors:
+        raise _explain(_deepest(errors[0]), file)
     for path, number in _numbers(value):
         if not math.isfinite(number):
             key = ".".join(map(str, path))
             raise InputError("not usable", file=file, key=key, value=number, allowed="a finite number")
-    errors = sorted(
-        _validator(name).iter_errors(value),
-        key=lambda error: (list(map(str, error.absolute_path)), error.validator),
-    )
-    if errors:
-        raise _explain(_deepest(errors[0]), file)
 
 
-def _numbers(value: Any, path: tuple = ()) -> Iterator[tuple[tuple, float]]:
-    """Every number of a nested value, with its place."""
-    if isinstance(value, Mapping | list):
-        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
-            yield from _numbers(inner, (*path, key))
-    elif isinstance(value, float):
-        yield path, value
+def _numbers(value: Any) -> Iterator[tuple[tuple, float]]:
+    """Every number of a nested value that may not be finite, with its place; however deep, for users write anything."""
+    left: list[tuple[tuple, Any]] = [((), value)]
+    while left:
+        path, inner = left.pop()
+        if isinstance(inner, Mapping | list):
+            entries = inner.items() if isinstance(inner, Mapping) else enumerate(inner)
+            left += [((*path, key), entry) for key, entry in entries]
+        elif isinstance(inner, float):
+            yield path, inner
 
 
 def _deepest(error: jsonschema.ValidationError) -> jsonschema.ValidationError:
