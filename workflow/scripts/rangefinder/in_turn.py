@@ -74,7 +74,9 @@ def train(
                         notes_folder=folder / "unfinished",
                         leased=leased,
                         verify=verify,
-                        trained_before=number,
+                        trained_before=number
+                        if leased < 2
+                        else 0,  # several GPUs: new processes for each run
                         clocks=Clocks() if number else clocks,
                         report=told,
                         **options,
