@@ -36,7 +36,7 @@ def test_each_study_with_a_report_has_a_row(results):
     assert first["study"] == ("The <a-study>", "The <a-study>", "a-study/report.html")
     assert second["study"][0] == "The <b-study> (trial)"
     assert first["runs done"] == ("42 of 42", 42) and first["diverged"] == 0
-    assert first["suggested LR"] == "adam 0.0264, sgd 0.335"
+    assert first["suggested LR"] == "sgd 0.335, adam 0.0264"
     # The highest mean of accuracy.csv, by hand: adam, onecycle, batch 32.
     assert first["best"] == ("adam · onecycle · batch 32: 96.94 ± 1.38 %", pytest.approx(0.9694444444))
 

@@ -70,8 +70,8 @@ def _range_answer(entry: Mapping[str, Any]) -> dict[str, Any]:
     ends = [
         formats.range_value(entry[end]) if entry[end] else "an unknown LR" for end in ("lr_min", "lr_max")
     ]
-    text = f"the loss falls from {ends[0]} (lr_min) on, and the sweep turns unstable at {ends[1]} (lr_max), "
-    text += "which bounds the peak of a one-cycle schedule and is no LR to train at"
+    text = f"the loss falls from {ends[0]} (lr_min) on; at {ends[1]} (lr_max) the sweep turns unstable: "
+    text += "a bound for a one-cycle peak, not an LR to train at"
     if suggested["low"] is not None:
         low, high = (formats.learning_rate(suggested[side]) for side in ("low", "high"))
         text += f"; 95 % interval of the suggestion {low} to {high} over {seeds}"
