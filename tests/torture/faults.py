@@ -93,6 +93,15 @@ def latest(place: Place) -> list[Path]:
     return sorted(place.results.glob("torture/checkpoints/*/latest.ckpt"))
 
 
+def under_way(place: Place, rng: random.Random) -> Attempt:
+    """The command, started, at a random moment of a run that has a checkpoint."""
+    attempt = place.start()
+    while attempt.running and not latest(place):
+        time.sleep(0.01)
+    attempt.until(rng.uniform(0, 0.5) * (place.seconds if isinstance(place, Job) else 1))
+    return attempt
+
+
 # --- processes that end ------------------------------------------------------------------------------------
 
 
@@ -126,8 +135,8 @@ def terminated(place: Place, rng: random.Random) -> str:
     places=(Workflow,),
 )
 def interrupted(place: Place, rng: random.Random) -> str:
-    attempt = place.start()
-    if attempt.until(rng.uniform(0.3, 0.6) * place.seconds):  # before that Python may still be starting
+    attempt = under_way(place, rng)
+    if attempt.running:
         os.killpg(attempt.process.pid, signal.SIGINT)
     return "(finished first)" if attempt.wait() == 0 else seen(attempt)
 
@@ -270,10 +279,7 @@ def damage(path: Path, rng: random.Random) -> None:
     "a checkpoint with flipped or missing bytes", r"(latest|previous)\.ckpt is damaged|no checkpoint was left"
 )
 def damaged_checkpoint(place: Place, rng: random.Random) -> str:
-    attempt = place.start()
-    while attempt.running and not latest(place):
-        time.sleep(0.01)
-    attempt.until(rng.uniform(0, 0.5) * place.seconds)
+    attempt = under_way(place, rng)
     attempt.send(signal.SIGKILL)
     attempt.wait()
     both = rng.random() < 0.3
