@@ -38,7 +38,9 @@ def prepared(kind: type[Place], folder: Path) -> tuple[Place, Place]:
     return origin, undisturbed
 
 
-def torture(kind: type[Place], tries: int, only: list[str], folder: Path, seed: int) -> list[dict]:
+def torture(
+    kind: type[Place], tries: int, only: list[str], folder: Path, seed: int, write: bool
+) -> list[dict]:
     """Do every fault `tries` times to places of one kind; the rows of the table."""
     chosen = [fault for name, fault in FAULTS.items() if kind in fault.places and (not only or name in only)]
     if not tries or not chosen:
@@ -58,8 +60,16 @@ def torture(kind: type[Place], tries: int, only: list[str], folder: Path, seed: 
             lost += outcome.lost
             print(f"{fault.name}, {NAMES[kind]}: {outcome.saw}", *outcome.lost, sep="\n    LOST ", flush=True)
         if saw:
-            rows.append(table.entry(fault.name, NAMES[kind], fault.remedy, saw, lost))
+            rows.append(table.entry(fault.name, NAMES[kind], fault.remedy, saw, lost) | conditions(seed))
+            if write:  # as it comes: the suite takes long, and may be cut off
+                table.write({"faults": rows, "kills": None}, STORE, PAGE)
     return rows
+
+
+def conditions(seed: int) -> dict[str, object]:
+    """What an outcome may depend on."""
+    machine = f"{platform.system()}-{platform.machine()}, Python {platform.python_version()}"
+    return {"seed": seed, "machine": machine}
 
 
 def main() -> None:
@@ -77,21 +87,16 @@ def main() -> None:
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly end: it ends what it started
     folder = Path(tempfile.mkdtemp(prefix="torture-"))
-    conditions = {
-        "seed": given.seed,
-        "machine": f"{platform.system()}-{platform.machine()}, Python {platform.python_version()}",
-    }
     result: dict = {
         "faults": [
-            *torture(Job, given.jobs, given.only, folder, given.seed),
-            *torture(Workflow, given.workflows, given.only, folder, given.seed),
+            *torture(Job, given.jobs, given.only, folder, given.seed, given.write),
+            *torture(Workflow, given.workflows, given.only, folder, given.seed, given.write),
         ],
-        "kills": kills.endure(folder, given.study, given.trial, given.kills, given.seed)
-        if given.kills
-        else None,
+        "kills": None,
     }
-    for part in [*result["faults"], *filter(None, [result["kills"]])]:
-        part.update(conditions)
+    if given.kills:
+        killed = kills.endure(folder, given.study, given.trial, given.kills, given.seed)
+        result["kills"] = killed | conditions(given.seed)
     if given.write:
         table.write(result, STORE, PAGE)
     print(table.markdown(result))

@@ -38,6 +38,7 @@ EPOCH_COLUMNS = (
 )
 STEP_COLUMNS = ("step", "lr", "loss")
 SWEEP_COLUMNS = ("step", "lr", "loss", "accuracy", "validation_loss")
+AGAIN = "; delete it and run again"
 TABLES = {"epochs": EPOCH_COLUMNS, "steps": STEP_COLUMNS}
 
 
@@ -192,9 +193,9 @@ def read_json(path: Path | str, schema: str) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"record cannot be read: {error.strerror}", file=path) from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"record is truncated or not JSON: {error}", file=path) from error
+        raise InputError(f"record is truncated or not JSON: {error}{AGAIN}", file=path) from error
     if not isinstance(record, dict):
-        raise InputError("record is not a JSON object", file=path, value=type(record).__name__)
+        raise InputError(f"record is not a JSON object{AGAIN}", file=path, value=type(record).__name__)
     if record.get("format") != FORMAT:
         raise InputError(
             "record has another format version",
@@ -206,7 +207,7 @@ def read_json(path: Path | str, schema: str) -> dict[str, Any]:
     error = next(iter(_validator(schema).iter_errors(record)), None)
     if error is not None:
         raise InputError(
-            f"not a {schema} record: {error.message[:300]}",
+            f"not a {schema} record: {error.message[:300]}{AGAIN}",
             file=path,
             key=".".join(map(str, error.absolute_path)) or None,
         )
@@ -214,14 +215,14 @@ def read_json(path: Path | str, schema: str) -> dict[str, Any]:
     try:
         text = canonical(body)
     except ValueError as error:
-        raise InputError(f"record holds a number that is not finite: {error}", file=path) from error
+        raise InputError(f"record holds a number that is not finite: {error}{AGAIN}", file=path) from error
     try:
         same = record["checksum"] == sha256_text(text)
     except UnicodeEncodeError as error:
-        raise InputError("record is not valid text", file=path) from error
+        raise InputError(f"record is not valid text{AGAIN}", file=path) from error
     if not same:
         raise InputError(
-            "record was changed after it was written (its checksum does not match); delete it and run again",
+            f"record was changed after it was written (its checksum does not match){AGAIN}",
             file=path,
             key="checksum",
         )
@@ -233,7 +234,7 @@ def _read_bytes(path: Path, sha256: str | None) -> bytes:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise InputError("table is missing", file=path) from error
+        raise InputError("table is missing; delete the run and repeat it", file=path) from error
     except OSError as error:
         raise InputError(f"table cannot be read: {error.strerror}", file=path) from error
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
