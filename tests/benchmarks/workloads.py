@@ -46,11 +46,9 @@ def arrays(train: int, test: int, shape: tuple[int, int, int] = (1, 32, 32)):
 def trainer(parameters: dict[str, Any], prepared, device: str, epochs: int):
     """The engine's trainer, ready to start; it has `epochs` to train, evaluated as `parameters` say."""
     import torch
-    from rangefinder import training
+    from rangefinder.trainer import Trainer
 
-    made = training.Trainer(
-        parameters | {"epochs": epochs}, prepared, device=torch.device(device), clocks=Clocks()
-    )
+    made = Trainer(parameters | {"epochs": epochs}, prepared, device=torch.device(device), clocks=Clocks())
     made.report.begin(0, len(made.losses), made.steps_per_epoch)
     return made
 

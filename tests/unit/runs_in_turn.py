@@ -13,12 +13,12 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from rangefinder import finished, in_turn, training
+from rangefinder import finished, in_turn, trainer, training
 from rangefinder.clocks import Clocks
 from rangefinder.progress import Progress
 
 
-class Watched(training.Trainer):
+class Watched(trainer.Trainer):
     """A trainer that tells its final weights and what it draws random numbers from."""
 
     def record(self):

@@ -18,10 +18,12 @@ from rangefinder import (
     shown_ranges,
     study,
     tables,
-    training,
     verdicts,
 )
 from rangefinder.errors import InputError
+from rangefinder.memory import OutOfMemory
+from rangefinder.stopping import Interrupted
+from rangefinder.trainer import Trainer
 from scipy import stats
 
 PARAMETERS = {
@@ -131,7 +133,7 @@ def test_each_training_is_the_one_that_a_run_makes_at_that_lr(digits, tmp_path):
     at = {entry["rule"]: entry["training"] for entry in record["answers"]}
     assert at["suggested_lr"] == at["fastai_valley"] == 3 and at["published"] == 0 and at["lightning"] is None
     for entry in record["trainings"][:-1]:
-        alone = training.Trainer(
+        alone = Trainer(
             PARAMETERS | {"lr": entry["lr"], "schedule": {"name": "none"}, "seed": 3},
             data.load(digits),
             device=torch.device("cpu"),
@@ -203,7 +205,7 @@ def test_a_batch_that_leaves_no_step_is_refused(digits, tmp_path):
 )
 def test_a_killed_confirmation_continues_to_the_same_record(digits, tmp_path, monkeypatch, how):
     confirm(digits, tmp_path / "undisturbed")
-    steps, begun = training.Trainer._steps, []
+    steps, begun = Trainer._steps, []
 
     def cut_short(self, until, first_of_epoch):
         steps(self, until, first_of_epoch)
@@ -213,8 +215,8 @@ def test_a_killed_confirmation_continues_to_the_same_record(digits, tmp_path, mo
             else:
                 raise how
 
-    monkeypatch.setattr(training.Trainer, "_steps", cut_short)
-    with pytest.raises((training.Interrupted, training.OutOfMemory, SystemExit)):
+    monkeypatch.setattr(Trainer, "_steps", cut_short)
+    with pytest.raises((Interrupted, OutOfMemory, SystemExit)):
         confirm(digits, tmp_path / "killed")
     assert not (tmp_path / "killed/out").exists()  # nothing that looks like a result
 
@@ -222,7 +224,7 @@ def test_a_killed_confirmation_continues_to_the_same_record(digits, tmp_path, mo
         begun.append((self.parameters["lr"], self.step))
         steps(self, until, first_of_epoch)
 
-    monkeypatch.setattr(training.Trainer, "_steps", counted)
+    monkeypatch.setattr(Trainer, "_steps", counted)
     confirm(digits, tmp_path / "killed")
     assert written(tmp_path / "killed") == written(tmp_path / "undisturbed")
     # What was finished is not trained again; told to stop, it continues inside the training it was in.

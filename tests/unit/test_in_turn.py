@@ -16,7 +16,10 @@ import torch
 from rangefinder import data, finished, in_turn, records, runs, training
 from rangefinder.clocks import Clocks
 from rangefinder.errors import RunError
+from rangefinder.memory import halved
 from rangefinder.progress import Progress
+from rangefinder.stopping import Interrupted
+from rangefinder.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAIN = {
@@ -169,16 +172,16 @@ def test_where_one_run_cannot_be_finished_the_others_are_and_it_is_named(digits,
 
 
 def test_an_interrupted_run_is_the_last_of_its_attempt_and_keeps_those_before(digits, tmp_path, monkeypatch):
-    steps = training.Trainer._steps
+    steps = Trainer._steps
 
     def stopped_in_the_second(self, *arguments, **options):
         if self.parameters["seed"] == 1:
             self.stop.signal = signal.SIGTERM
         steps(self, *arguments, **options)
 
-    monkeypatch.setattr(training.Trainer, "_steps", stopped_in_the_second)
+    monkeypatch.setattr(Trainer, "_steps", stopped_in_the_second)
     specs = [spec("a"), spec("b", seed=1), spec("c")]
-    with pytest.raises(training.Interrupted, match="stopped by SIGTERM after step 1 of 6"):
+    with pytest.raises(Interrupted, match="stopped by SIGTERM after step 1 of 6"):
         train(specs, digits, tmp_path)
     assert [path.name for path in (tmp_path / "finished").iterdir()] == ["a"]
     assert [path.name[0] for path in (tmp_path / "checkpoints").iterdir()] == ["b"]
@@ -245,7 +248,7 @@ def test_a_halved_micro_batch_is_no_other_run(kept, digits):
     folder, _ = kept
     job = spec("r", on_out_of_memory="halve", micro_batch=None)
     note = {"status": "out_of_memory", "micro_batch": 50}
-    parameters = job["parameters"] | {"micro_batch": training._halved(job["parameters"], note)}
+    parameters = job["parameters"] | {"micro_batch": halved(job["parameters"], note)}
     assert parameters["micro_batch"] == 25
     path = folder / "finished/r/run.json"
     record = json.loads(path.read_text())

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed
-from rangefinder import clocks, data, parallel, shares, training
+from rangefinder import clocks, data, parallel, shares
+from rangefinder.trainer import Trainer
 from test_training import PLAIN
 
 CONTEXT = multiprocessing.get_context("fork")  # children need not import torch again
@@ -84,9 +85,7 @@ def curves(digits: Path, folder: Path, precision: str) -> dict:
                 path = folder / f"{name}-{count}-{rank}.pt"
                 found[name, count, rank] = torch.load(path, weights_only=False)
     for name, parameters in cases.items():
-        trainer = training.Trainer(
-            parameters, data.load(digits), device=torch.device("cpu"), clocks=clocks.Clocks()
-        )
+        trainer = Trainer(parameters, data.load(digits), device=torch.device("cpu"), clocks=clocks.Clocks())
         trainer.train()
         found[name, 1, 0] = result(trainer)
     return found

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ import pytest
 import torch
 from rangefinder import clocks, data, experiment, records, resolution, training
 from rangefinder.errors import InputError
+from rangefinder.memory import OutOfMemory
+from rangefinder.stopping import Interrupted
+from rangefinder.trainer import Trainer, results
 from torch import nn
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +58,17 @@ def train(digits, folder, job=None, **options):
 
 def trainer(digits, **changes):
     arrays = data.load(digits)
-    return training.Trainer(PLAIN | changes, arrays, device=torch.device("cpu"), clocks=clocks.Clocks())
+    return Trainer(PLAIN | changes, arrays, device=torch.device("cpu"), clocks=clocks.Clocks())
+
+
+def test_a_gpus_own_generator_starts_from_the_runs_seed(digits, monkeypatch):
+    ours, seeds = trainer(digits), []
+    monkeypatch.setattr(torch.cuda, "manual_seed", seeds.append)
+    with suppress(AssertionError, RuntimeError):  # where torch has no CUDA the model cannot go there
+        experiment.build(
+            ours.parameters | {"seed": 5}, data.load(digits), device=torch.device("cuda"), lr=0.05, epochs=3
+        )
+    assert seeds == [5]
 
 
 def test_the_losses_are_those_of_a_plain_loop_with_torchs_scheduler(digits):
@@ -151,9 +165,7 @@ def test_best_and_final_are_what_their_names_say():
             "test_loss": 2,
         }
 
-    found = training.results(
-        [row(1, 0.5, 0.9), row(2, 0.7, 0.6), row(3, 0.7, 0.8), row(4, 0.6, 0.7)], diverged=False
-    )
+    found = results([row(1, 0.5, 0.9), row(2, 0.7, 0.6), row(3, 0.7, 0.8), row(4, 0.6, 0.7)], diverged=False)
     assert found["final_test_accuracy"] == 0.7 and found["final_validation_accuracy"] == 0.6
     assert (found["best_validation_accuracy"], found["best_validation_epoch"]) == (0.7, 2)
     assert found["test_accuracy_at_best_validation"] == 0.6
@@ -229,7 +241,7 @@ def test_checkpoints_come_by_epoch_and_by_time(digits):
 
     def steps(**options):
         kept = Kept()
-        running = training.Trainer(
+        running = Trainer(
             PLAIN | {"model": {"name": "MLP", "hidden": [4]}, "batch_size": 2},  # 125 steps in an epoch
             data.load(digits),
             device=torch.device("cpu"),
@@ -291,8 +303,8 @@ def test_too_little_memory_ends_with_advice(digits, tmp_path, monkeypatch):
     def full(self, until, *, first_of_epoch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(training.Trainer, "_steps", full)
-    with pytest.raises(training.OutOfMemory, match=r"with 64 samples at once; set run\.micro_batch to 32"):
+    monkeypatch.setattr(Trainer, "_steps", full)
+    with pytest.raises(OutOfMemory, match=r"with 64 samples at once; set run\.micro_batch to 32"):
         train(digits, tmp_path)
     assert not (tmp_path / "run").exists()
 
@@ -320,7 +332,7 @@ def test_a_run_that_asks_for_it_halves_its_micro_batch_until_memory_is_enough(di
     job, notes = spec(batch_size=48, on_out_of_memory="halve"), tmp_path / "notes"
     short_of_memory(monkeypatch, most=8)
     for at_once in (48, 24, 12):
-        with pytest.raises(training.OutOfMemory, match=f"with {at_once} samples at once"):
+        with pytest.raises(OutOfMemory, match=f"with {at_once} samples at once"):
             train(digits, tmp_path, job, notes_folder=notes)
         assert records.read_json(notes / "r.json", "unfinished")["status"] == "out_of_memory"
     record = train(digits, tmp_path, job, notes_folder=notes)
@@ -334,9 +346,9 @@ def test_a_run_that_asks_for_it_halves_its_micro_batch_until_memory_is_enough(di
 def test_a_halved_run_that_is_interrupted_continues_with_its_half(digits, tmp_path, monkeypatch):
     job, notes = spec(batch_size=48, on_out_of_memory="halve"), tmp_path / "notes"
     short_of_memory(monkeypatch, most=30, stop_at=20)
-    with pytest.raises(training.OutOfMemory):
+    with pytest.raises(OutOfMemory):
         train(digits, tmp_path, job, notes_folder=notes)
-    with pytest.raises(training.Interrupted):
+    with pytest.raises(Interrupted):
         train(digits, tmp_path, job, notes_folder=notes)
     assert train(digits, tmp_path, job, notes_folder=notes)["parameters"]["micro_batch"] == 24
     assert records.read_json(tmp_path / "run/machine.json", "machine")["resumed"] == 1
@@ -345,7 +357,7 @@ def test_a_halved_run_that_is_interrupted_continues_with_its_half(digits, tmp_pa
 def test_a_run_that_does_not_ask_for_it_keeps_its_batch_whole(digits, tmp_path, monkeypatch):
     short_of_memory(monkeypatch, most=8)
     for _ in range(2):
-        with pytest.raises(training.OutOfMemory, match="with 64 samples at once"):
+        with pytest.raises(OutOfMemory, match="with 64 samples at once"):
             train(digits, tmp_path, notes_folder=tmp_path / "notes")
 
 

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import answers, data, experiment, provenance, records, run_lock, runs, training
+from . import answers, data, experiment, memory, provenance, records, run_lock, runs, stopping
 from .checkpoints import Checkpoints
 from .clocks import Clocks
 from .progress import Progress
+from .trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -93,15 +94,15 @@ def run(
     )
     device = experiment.pick_device(leased)
     with (
-        run_lock.hold(checkpoint_folder, checkpoints.run, training.LOCK_WAIT_S),
-        training.stop_on_signal() as stop,
+        run_lock.hold(checkpoint_folder, checkpoints.run, run_lock.WAIT_S),
+        stopping.stop_on_signal() as stop,
     ):
         progress = _Progress(checkpoints, clocks)
         for number, lr in enumerate(rates[len(progress.trained) :], start=len(progress.trained) + 1):
             report.part(number, len(rates))
             log.info("training %d of %d, LR %.4g", number, len(rates), lr)
-            with training.memory_watched(parameters, {}):
-                trainer = training.Trainer(
+            with memory.watched(parameters, {}):
+                trainer = Trainer(
                     parameters | {"lr": lr, "schedule": {"name": "none"}},
                     arrays,
                     device=device,
@@ -145,7 +146,7 @@ def _with_length(parameters: dict[str, Any], samples: int) -> dict[str, Any]:
     return parameters | {"epochs": epochs, "steps": steps, "eval_every": epochs}
 
 
-def _entry(trainer: training.Trainer, lr: float, split: str) -> dict[str, Any]:
+def _entry(trainer: Trainer, lr: float, split: str) -> dict[str, Any]:
     """What a finished training contributes to the record; a diverged one has no accuracy."""
     whole = trainer.record()
     first = trainer.losses[0].item()

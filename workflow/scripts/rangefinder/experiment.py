@@ -197,6 +197,8 @@ def build(
     replay = parameters.get("order") == "torch-dataloader"
     # What draws random numbers while training (dropout) continues from the seed, not from what ran before.
     torch.set_rng_state(generator_state)
+    if device.type == "cuda":  # which draws from a generator of its own, the same for every seed unless told
+        torch.cuda.manual_seed(parameters["seed"])
     layout = torch.channels_last if parameters.get("channels_last") else torch.contiguous_format
     model = model.to(device=device, dtype=dtype, memory_format=layout).train()
     loader = data.Loader(

@@ -12,7 +12,7 @@ import torch.distributed
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from . import batch_statistics, training
+from . import batch_statistics, stopping, trainer
 from .checkpoints import Checkpoints
 from .data.sampling import random_words
 from .shares import Share
@@ -31,7 +31,7 @@ class ReadOnlyCheckpoints(Checkpoints):
         """Leave it to process 0."""
 
 
-class ParallelTrainer(training.Trainer):
+class ParallelTrainer(trainer.Trainer):
     """A trainer whose steps are shared by several processes, each with a device of its own.
 
     The batch, its samples and the LR are those of one process. Each computes the summed loss of its samples, scaled
@@ -44,7 +44,7 @@ class ParallelTrainer(training.Trainer):
         super().__init__(parameters, arrays, share=share, **options)
         self.share = share
         # A signal may reach the processes at different steps: `asked` is this one's, `stop` what all agreed on.
-        self.asked, self.stop = self.stop, training.Stop()
+        self.asked, self.stop = self.stop, stopping.Stop()
         self.due = False
         self.stride = 1
         self.agreed_at, self.agreed_step = time.perf_counter(), 0
@@ -109,7 +109,7 @@ class ParallelTrainer(training.Trainer):
         speed = (self.step - self.agreed_step) / max(now - self.agreed_at, 1e-9)
         stride, due = 0, False
         if self.share.rank == 0:  # one process's clock decides for all
-            stride = max(1, min(training.LOOK_EVERY, int(AGREE_EVERY_S * speed)))
+            stride = max(1, min(trainer.LOOK_EVERY, int(AGREE_EVERY_S * speed)))
             due = super()._checkpoint_due()
         wishes = torch.tensor([self.asked.signal or 0, due, stride], device=self.device)
         torch.distributed.all_reduce(wishes, op=torch.distributed.ReduceOp.MAX)

@@ -19,6 +19,10 @@ from .errors import InputError, InUse
 
 log = logging.getLogger(__name__)
 
+# How long a copy waits for another: one that has lost its Snakemake stops within a second or two, with its checkpoint
+# written.
+WAIT_S = 10.0
+
 
 def me() -> str:
     """This process in words that let a user find and end it: cluster job, host and process id."""

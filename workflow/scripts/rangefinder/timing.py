@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from . import data, experiment, progress, range_test, training
+from . import data, experiment, progress, range_test
 from .clocks import Clocks
+from .trainer import Trainer
 
 # Small enough to change nothing, with as many digits in a table as a real one.
 HARMLESS_LR = 1.2345678901234567e-9
@@ -88,14 +89,14 @@ def measure(
 
 def trained(
     subject: Mapping[str, Any], arrays: data.Arrays, device: torch.device, steps: int
-) -> tuple[training.Trainer, dict[str, float], dict[str, float]]:
+) -> tuple[Trainer, dict[str, float], dict[str, float]]:
     """Train so many steps; the trainer, and the seconds to build it and to make the steps, without evaluation."""
     watch = stopwatch()
     epochs = math.ceil(steps / range_test.steps_per_epoch(subject, arrays))
     parameters = {**subject, "epochs": epochs, "steps": steps, "eval_every": epochs}
     parameters |= {"lr": HARMLESS_LR, "schedule": {"name": "none"}, "seed": 0}
     clocks = Clocks()
-    trainer = training.Trainer(parameters, arrays, device=device, clocks=clocks)
+    trainer = Trainer(parameters, arrays, device=device, clocks=clocks)
     built = watch()
     watch = stopwatch()
     trainer.train()
