@@ -72,6 +72,7 @@ def seen(attempt: Attempt) -> str:
         "is damaged",
         "diverged at",
         "Error: Directory cannot be locked",
+        "ahead of this clock",
         "Will exit after finishing",
         "Terminating processes on user request",
     )
@@ -366,7 +367,7 @@ def damaged_record(place: Place, rng: random.Random) -> str:
 
 @fault(
     "the system's clock set back by an hour, in mid-run",
-    r"^\(nothing\)$|former copy .* ended without a word|steps \(100%\) done|Nothing to be done",
+    r"^\(nothing\)$|former copy .* ended without a word|ahead of this clock|Nothing to be done",
 )
 def clock_set_back(place: Place, rng: random.Random) -> str:
     attempt = place.start()

@@ -33,9 +33,12 @@ def settle(inputs: Iterable[str], results: Path | str) -> None:
         time.sleep(ahead_s + 0.01)
     elif ahead_s > SHORT_S:
         moved = to_present([Path(results), *map(Path, inputs)])
-        log.warning(
-            "%d files were written up to %.0f s ahead of this clock; their times are put back", moved, ahead_s
-        )
+        if moved:  # none where another job was faster
+            log.warning(
+                "%d files were written up to %.0f s ahead of this clock; their times are put back",
+                moved,
+                ahead_s,
+            )
 
 
 def to_present(roots: Iterable[Path]) -> int:
