@@ -25,7 +25,6 @@ from rangefinder import devices
 
 FOLDER = Path(tempfile.gettempdir()) / "rangefinder-bench-sweep"
 RUNS = 4
-LENGTHS = {"1 epoch": 1, "40 epochs": 40}
 
 
 def prepared(epochs: int, gpus: int | None) -> Path:
@@ -91,6 +90,7 @@ def on_gpus(counts: list[int]) -> dict[str, Callable[[int], harness.Case]]:
 
 def main() -> None:
     parser = harness.parser(__doc__, rounds=3, warm_up=0)
+    parser.add_argument("--epochs", type=int, nargs="+", default=[1, 40], help="of the runs, a sweep each")
     parser.add_argument("--jobs-per-gpu", type=int, nargs="+", help="jobs that share a GPU, one case each")
     options = parser.parse_args()
     ways = on_gpus(options.jobs_per_gpu) if options.jobs_per_gpu else on_cores(options.threads)
@@ -99,14 +99,14 @@ def main() -> None:
         "sweep" if not options.jobs_per_gpu else "sweep, jobs per GPU",
         f"{RUNS} training jobs of LeNet-5, in parallel",
         "sweep",
-        {
-            f"{way}, {length}": make(epochs)
-            for length, epochs in LENGTHS.items()
-            for way, make in ways.items()
-        },
+        {f"{way}, epochs {epochs}": make(epochs) for epochs in options.epochs for way, make in ways.items()},
         [
-            harness.Ratio(f"{length}: {way} over {default}", f"{way}, {length}", f"{default}, {length}")
-            for length in LENGTHS
+            harness.Ratio(
+                f"{way} over {default}, epochs {epochs}",
+                f"{way}, epochs {epochs}",
+                f"{default}, epochs {epochs}",
+            )
+            for epochs in options.epochs
             for way in others
         ],
         options,

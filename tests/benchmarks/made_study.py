@@ -157,7 +157,8 @@ def snakemake(
     Args:
         gpus: that the jobs are told of; None for those that are there.
     """
-    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments]
+    # A benchmark that was stopped leaves its lock behind; nothing else works in this folder.
+    command = [sys.executable, "-m", "snakemake", "--nolock", "--cores", str(cores), *arguments]
     told = {} if gpus is None else {devices.FAKE: str(gpus)}
     if not bare:
         profile = harness.ROOT / "profiles" / "default"
