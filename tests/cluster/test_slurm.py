@@ -269,3 +269,13 @@ def test_a_run_on_several_gpus_has_them_on_one_node(cluster, local, on_cluster, 
     machine = json.loads((place.folder / f"results/small/runs/{run}/machine.json").read_text())
     assert machine["processes"] == 3
     assert train_losses(place, run)[:5] == pytest.approx(train_losses(local, run)[:5], rel=1e-4)
+
+
+def test_runs_that_share_a_job_share_its_device_and_have_the_records_of_runs_alone(
+    cluster, local, on_cluster, tmp_path
+):
+    before = len(cluster.tasks())
+    place = Workplace.make(tmp_path / "cluster", LONG)
+    ended(on_cluster(place, TABLES, "--config", "runs_per_job=2"))
+    assert len(devices_in_use(cluster.tasks()[before:])) == 2
+    assert place.records() == local.records()
