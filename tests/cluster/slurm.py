@@ -260,6 +260,14 @@ class Cluster:
                 daemon.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def has_processes(self, job: str) -> bool:
+        """Whether anything of the job is left on a node, whatever the controller says of it."""
+        titles = []
+        for process in self._steps():
+            with suppress(OSError):
+                titles.append(Path(f"/proc/{process}/cmdline").read_text())
+        return any(f"[{job}." in title for title in titles)
+
     def _steps(self) -> list[int]:
         """Processes `slurmstepd` of this cluster: they outlive their slurmd."""
         ours = f"SLURM_CONF={self.environment['SLURM_CONF']}".encode()
