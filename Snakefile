@@ -21,7 +21,7 @@ include: "rules/plan.smk"
 rule all:
     default_target: True
     input:
-        [report_files(name) for name in config["studies"]],
+        [study_results(name) for name in config["studies"]],
 
 
 # What that will cost, before it is run.
@@ -37,7 +37,7 @@ for name in STUDY_FILES:
         name:
             name
         input:
-            partial(study_reports, name),
+            partial(study_results, name),
 
     rule:
         name:

@@ -34,6 +34,7 @@ from rangefinder import (
     finished,
     part_checks,
     parts,
+    prepared,
     progress,
     records,
     runs,
@@ -234,10 +235,16 @@ def report_files(name):
     ]
 
 
-def study_reports(name, wildcards):
-    """`report_files` as an input function: the study is read only when it is asked for."""
-    study_of(runs.folder(name, config["trial"]))
-    return report_files(name)
+def study_results(name, wildcards=None):
+    """What a study comes to, by its name: its report, and every record that this shows.
+
+    The records too, for Snakemake would not miss them as long as the report is there.
+    """
+    folder = runs.folder(name, config["trial"])
+    study_of(folder)
+    study = SimpleNamespace(study=folder)
+    shown = (range_files, confirmation_files, run_files)
+    return report_files(name) + [file for files in shown for file in files(study)]
 
 
 def study_data(wildcards):
@@ -338,6 +345,25 @@ def set_as_train(name):
             resources["_cores"] = settings._parsed_overwrite_threads["train"]
 
 
+def check_prepared_data():
+    """Before Snakemake deletes the outputs of jobs that read them: data that changed after they were prepared.
+
+    A changed file is a newer one, so that all that was made from it would go, to be made again by jobs that fail.
+    """
+    jobs = list(workflow.dag.needrun_jobs())
+    made = {
+        file for job in jobs if job.rule.name == "prepare_data" for file in job.output
+    }
+    for path in {
+        file
+        for job in jobs
+        for file in job.input
+        if file.startswith(f"{DATA}/") and file.endswith("/dataset.json")
+    } - made:
+        description = or_exit(prepared.read_description, Path(path).parent)
+        or_exit(prepared.check_files, Path(path).parent, description, "full")
+
+
 def keep_finished_runs():
     """Before Snakemake deletes the outputs of jobs that train: what they may take up instead of training it again.
 
@@ -380,6 +406,8 @@ elif workflow.remote_exec:
 
 onstart:
     or_exit(records.check_writable, RESULTS)
+    if workflow.is_main_process:
+        check_prepared_data()
     if workflow.is_main_process and workflow.local_exec:
         limit = workflow.global_resources.get("gpu")
         limit = getattr(limit, "value", limit)

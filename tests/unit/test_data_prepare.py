@@ -11,9 +11,9 @@ import torchvision
 from genuine import FOLDER, needs_cifar10, needs_mnist
 from PIL import Image
 from rangefinder import data
-from rangefinder.data.arrays import FILES
 from rangefinder.data.prepare import pixel_statistics, resize
 from rangefinder.errors import InputError
+from rangefinder.prepared import FILES
 from sklearn.datasets import load_digits
 
 

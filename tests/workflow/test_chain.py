@@ -163,6 +163,29 @@ def test_an_edited_record_is_refused_by_name(copy):
     assert f"runs/{RUNS[0]}/run.json: checksum: record was changed after it was written" in output
 
 
+def test_data_that_changed_end_in_one_line_before_any_result_is_deleted(copy):
+    before, folder = copy.records(), next(copy.folder.glob("results/data/digits*"))
+    path = folder / "test_labels.npy"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)  # and is newer than all that was made from it
+    output = copy.snakemake(code=1)
+    assert f"error: {path.relative_to(copy.folder)}: contents changed: SHA-256 is not" in output
+    assert "Traceback" not in output and "rule train:" not in output
+    assert copy.records() == before
+    shutil.rmtree(folder)
+    copy.snakemake()
+    assert copy.records() == before
+
+
+def test_a_record_that_is_gone_is_made_again_though_the_report_is_there(copy):
+    before = copy.records()
+    shutil.rmtree(copy.folder / f"results/small/runs/{RUNS[0]}")
+    shutil.rmtree(copy.folder / "results/small/lr_range")
+    copy.snakemake()
+    assert copy.records() == before
+
+
 def test_results_that_cannot_be_written_end_before_any_job_in_one_line(tmp_path):
     place = Workplace.make(tmp_path)
     output = place.snakemake(

@@ -65,7 +65,7 @@ def check(entry: Mapping[str, Any], data: Path | str, file: Path | str) -> None:
     Raises:
         InputError: the first part that cannot be used, and why.
     """
-    from .data.arrays import read_description
+    from .prepared import read_description
 
     description = read_description(Path(data))
     try:

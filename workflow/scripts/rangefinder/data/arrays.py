@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..prepared import FILES, REDO, check_files, read_description
 from .sampling import stratified_sample
-
-FORMAT = 1
-FILES = ("train_images.npy", "train_labels.npy", "test_images.npy", "test_labels.npy")
 
 
 @dataclass(frozen=True)
@@ -52,35 +48,6 @@ class Splits:
     test: np.ndarray
 
 
-def file_digest(path: Path, algorithm: str = "sha256") -> str:
-    """Hexadecimal digest of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
-
-
-def read_description(folder: Path) -> dict:
-    """``dataset.json`` of a prepared folder.
-
-    Raises:
-        InputError: it is missing, damaged or of another format.
-    """
-    path = Path(folder) / "dataset.json"
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            "no prepared data set here", file=folder, allowed="a folder with dataset.json"
-        ) from None
-    except ValueError as error:
-        raise InputError(f"damaged ({error}); delete the folder and prepare again", file=path) from None
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        found = description.get("format") if isinstance(description, dict) else None
-        raise InputError(
-            "unknown format; prepare again", file=path, key="format", value=found, allowed=[FORMAT]
-        )
-    return description
-
-
 def load(folder: Path | str, *, verify: bool | str = True) -> Arrays:
     """Load a prepared data set, memory-mapped (copy on write), so that runs on one host share the memory.
 
@@ -95,25 +62,16 @@ def load(folder: Path | str, *, verify: bool | str = True) -> Arrays:
     folder = Path(folder)
     description = read_description(folder)
     arrays = {}
+    check_files(folder, description, verify)
     for name in FILES:
         path, wanted = folder / name, description["files"][name]
-        redo = "delete the folder and prepare again"
-        if not path.is_file():
-            raise InputError(f"missing; {redo}", file=path)
-        if verify and path.stat().st_size != wanted["bytes"]:
-            found = path.stat().st_size
-            raise InputError(
-                f"truncated or replaced: {found} bytes, not {wanted['bytes']}; {redo}", file=path
-            )
-        if verify == "full" and file_digest(path) != wanted["sha256"]:
-            raise InputError(f"contents changed: SHA-256 is not {wanted['sha256']}; {redo}", file=path)
         try:
             array = np.load(path, mmap_mode="c", allow_pickle=False)
         except ValueError as error:
-            raise InputError(f"not a NumPy array file ({error}); {redo}", file=path) from None
+            raise InputError(f"not a NumPy array file ({error}); {REDO}", file=path) from None
         if verify and (list(array.shape) != wanted["shape"] or str(array.dtype) != wanted["dtype"]):
             found = f"{array.dtype} {list(array.shape)}"
-            raise InputError(f"is {found}, not {wanted['dtype']} {wanted['shape']}; {redo}", file=path)
+            raise InputError(f"is {found}, not {wanted['dtype']} {wanted['shape']}; {REDO}", file=path)
         arrays[name.removesuffix(".npy")] = array
     return Arrays(
         **arrays,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from .arrays import FILES, FORMAT, file_digest
+from ..prepared import FILES, FORMAT, file_digest
 from .sources import RawData, read_source
 
 _RESIZED_AT_ONCE = 1000

@@ -11,8 +11,8 @@ import numpy as np
 
 from ..errors import InputError
 from ..names import TORCHVISION_CLASSES
+from ..prepared import file_digest
 from ..user_code import is_reference, load_function
-from .arrays import file_digest
 from .sampling import stratified_sample
 from .torchvision_classes import read_class
 from .torchvision_files import TORCHVISION, read_torchvision

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from .arrays import file_digest
+from ..prepared import file_digest
 
 # Name in a study → class in torchvision.datasets. All have a training and a test part and published MD5 sums.
 TORCHVISION = {
