@@ -358,7 +358,7 @@ def check_prepared_data():
         file
         for job in jobs
         for file in job.input
-        if file.startswith(f"{DATA}/") and file.endswith("/dataset.json")
+        if file.startswith(DATA) and Path(file).name == "dataset.json"
     } - made:
         description = or_exit(prepared.read_description, Path(path).parent)
         or_exit(prepared.check_files, Path(path).parent, description, "full")
