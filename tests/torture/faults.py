@@ -342,8 +342,8 @@ def damaged_data(place: Place, rng: random.Random) -> str:
 
 @fault(
     "a record or table with flipped or missing bytes",
-    r"error: .*/(run\.json|machine\.json|\w+\.csv|sweep\.json|range\.json): .*delete .* again",
-    "delete the file it names",
+    r"error: .*/(run\.json|machine\.json|\w+\.csv|sweep\.json|range\.json): .*delete .*(again|repeat it)",
+    "delete the file it names; where that is a run's table, the run",
     places=(Workflow,),
 )
 def damaged_record(place: Place, rng: random.Random) -> str:
@@ -358,7 +358,10 @@ def damaged_record(place: Place, rng: random.Random) -> str:
     for page in place.results.glob("torture/report.*"):
         page.unlink()
     attempt = place.run()
-    path.unlink()
+    if path.name in ("epochs.csv", "steps.csv"):
+        shutil.rmtree(path.parent)
+    else:
+        path.unlink()
     return seen(attempt)
 
 

@@ -237,8 +237,10 @@ def collect(
     found = []
     for file in runs:
         run = records.read_run(Path(file).parent, tables=("epochs",))
-        if curves:  # those of every step are longer than all else, and few are drawn
-            run["steps"] = records.StoredTable(Path(file).parent, "steps", run["run"])
+        # Checked whoever asks, for a report stands for whole records; longer than all else, and few are drawn.
+        steps = records.StoredTable(Path(file).parent, "steps", run["run"])
+        if curves:
+            run["steps"] = steps
         name = run["run"]["run"]
         if name not in planned or name != Path(file).parent.name:
             raise InputError("record of a run that the study does not plan", file=file, key="run", value=name)
