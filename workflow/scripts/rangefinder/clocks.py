@@ -17,15 +17,19 @@ class Clocks:
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(NAMES, 0.0)
+        self._paused = 0.0  # seconds that blocks within the running one have counted
 
     @contextmanager
     def running(self, name: str) -> Iterator[None]:
-        """Count the time spent inside the block under `name`."""
-        start = time.perf_counter()
+        """Count the time spent inside the block under `name`, but for what a block within it counts as its own."""
+        start, outside = time.perf_counter(), self._paused
+        self._paused = 0.0
         try:
             yield
         finally:
-            self.seconds[name] += time.perf_counter() - start
+            took = time.perf_counter() - start
+            self.seconds[name] += took - self._paused
+            self._paused = outside + took
 
     def record(self) -> dict[str, float]:
         """The ``clocks`` entry of machine.json, in seconds rounded to microseconds."""

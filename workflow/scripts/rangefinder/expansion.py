@@ -26,6 +26,7 @@ RUN_DEFAULTS: dict[str, Any] = {
     "precision": "fp32",
     "channels_last": False,
     "compile": False,
+    "cuda_graph": "auto",
     "order": "counter",
     "drop_last": False,
     "eval_every": 1,

@@ -215,6 +215,16 @@ def build(
         dtype=dtype,
         channels_last=bool(parameters.get("channels_last")),
     )
+    optimizer = optimizers.build(
+        parameters["optimizer"],
+        list(model.named_parameters()),
+        lr=lr,
+        # Whether the steps are captured or not, so that they are the same steps. Not in float64: torch's fused
+        # kernels read an LR in a tensor as float32.
+        capturable=device.type == "cuda"
+        and dtype != torch.float64
+        and optimizers.can_be_captured(parameters["optimizer"]),
+    )
     return Experiment(
         parameters,
         device,
@@ -223,7 +233,7 @@ def build(
         splits,
         model,
         compilation.compiled(model, device, parameters["compile"]) if parameters.get("compile") else model,
-        optimizers.build(parameters["optimizer"], list(model.named_parameters()), lr=lr),
+        optimizer,
         loader,
         share,
     )

@@ -2,19 +2,26 @@
 
 On a CPU a step is bound by memory: every tensor is taken through its norms and torch's fused SGD kernel
 while it is in the cache. On a GPU it is bound by launches and by waiting for the host: the norms stay on the
-device, and multi-tensor (`_foreach`) operations take all tensors at once.
+device, and one kernel (`layerwise_kernel`) or multi-tensor (`_foreach`) operations take all tensors at once.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+if TYPE_CHECKING:
+    from .layerwise_kernel import OnePass
+
+log = logging.getLogger(__name__)
 
 # 1 - (1 - x) differs from x by up to this much in float64.
 _ROUNDING = 2.0**-53
@@ -76,8 +83,10 @@ class LayerwiseSGD(Layerwise):
 
     @property
     def kernel(self) -> str:
-        """How the step is computed: ``fused``, ``foreach`` or ``per-tensor``."""
+        """How the step is computed: ``one-pass``, ``fused``, ``foreach`` or ``per-tensor``."""
         group = self.param_groups[0]
+        if self._one_pass(group, group["params"]) is not None:
+            return "one-pass"
         if multi_tensor(group, group["params"]):
             return "foreach"
         return "fused" if group["momentum"] and not group["nesterov"] else "per-tensor"
@@ -102,8 +111,10 @@ class LayerwiseSGD(Layerwise):
         weight_norms = grad_norms = None
         if group["adapt"]:
             weight_norms, grad_norms = norms(params), norms(grads)
-        momentum, inner, outer = self._device_factors(group, weight_norms, grad_norms)
+        momentum, inner, outer = factors = self._device_factors(group, weight_norms, grad_norms)
         decay = group["weight_decay"]
+        if self._update_in_one_pass(group, params, grads, buffers, factors):
+            return
         gradients = torch._foreach_add(grads, params, alpha=decay) if decay else grads
         gradients = scaled(gradients, inner)
         torch._foreach_mul_(buffers, _per_tensor(momentum))
@@ -112,6 +123,58 @@ class LayerwiseSGD(Layerwise):
         if group["nesterov"]:
             steps = torch._foreach_add(gradients, torch._foreach_mul(buffers, _per_tensor(momentum)))
         torch._foreach_sub_(params, scaled(steps, outer))
+
+    def _one_pass(self, group: dict[str, Any], params: list[Tensor]) -> OnePass | None:
+        """The kernel for a group on a GPU, unless ``foreach`` asks for something else or there is none."""
+        if group["foreach"] is not None or params[0].device.type != "cuda" or _kernels() is None:
+            return None
+        passes = self.__dict__.setdefault("_passes", {})
+        made = passes.get(id(group))
+        if made is None or not made.belongs_to(params):
+            made = passes[id(group)] = _kernels().OnePass(params)
+        return made
+
+    def _update_in_one_pass(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        buffers: list[Tensor],
+        factors: Factors,
+    ) -> bool:
+        one_pass = self._one_pass(group, params)
+        if one_pass is None:
+            return False
+        options = {"decay": group["weight_decay"], "nesterov": group["nesterov"], **factors._asdict()}
+        try:
+            return one_pass(params, grads, buffers, **options)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # what Triton needs to build a kernel is not there; nothing was launched
+            _without_kernels(error)
+            return False
+
+
+_REFUSED: list[str] = []  # why this process does without Triton's kernels
+
+
+@functools.cache
+def _triton_kernels() -> ModuleType | None:
+    try:
+        from . import layerwise_kernel
+    except ImportError as error:
+        _without_kernels(error)
+        return None
+    return layerwise_kernel
+
+
+def _kernels() -> ModuleType | None:
+    return None if _REFUSED else _triton_kernels()
+
+
+def _without_kernels(error: Exception) -> None:
+    _REFUSED.append(str(error))
+    log.warning("layer-wise updates by multi-tensor operations, for Triton cannot be used: %s", error)
 
 
 def multi_tensor(group: dict[str, Any], params: list[Tensor]) -> bool:

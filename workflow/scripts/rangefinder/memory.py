@@ -24,14 +24,19 @@ class OutOfMemory(RunError):
 _NO_MEMORY = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, in whatever words."""
+    own = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return own or any(text in str(error) for text in _NO_MEMORY)
+
+
 @contextmanager
 def watched(parameters: Mapping[str, Any], progress: dict[str, Any], processes: int = 1) -> Iterator[None]:
     """Turn every way in which memory can run out into `OutOfMemory` with its advice, noted in `progress`."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        own = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not own and not any(text in str(error) for text in _NO_MEMORY):
+        if not is_out_of_memory(error):
             raise
         at_once = parameters.get("micro_batch") or -(-parameters["batch_size"] // processes)
         advice = f"set run.micro_batch to {max(1, at_once // 2)} or less"

@@ -95,11 +95,14 @@ def build(
     try:
         for group in groups:
             group["lr"] = _lr_tensor(lr, kind, named[0][1]) if capturable else float(lr)
-        return kind(groups, **({"lr": group["lr"]} | arguments))
+        made = kind(groups, **({"lr": group["lr"]} | arguments))
     except (ValueError, TypeError, RuntimeError, IndexError) as error:
         raise InputError(
             f"{name} refuses its arguments ({error})", key="optimizer", value=dict(spec)
         ) from error
+    # torch warns once of a capturable optimizer that steps outside of a graph; its first steps always do.
+    made._warned_capturable_if_run_uncaptured = True
+    return made
 
 
 def _exclusion(names: Any, key: str) -> tuple[str, ...]:
@@ -137,6 +140,16 @@ def _choose_kernel(
     if "fused" in signature and not given:
         devices = {"cpu", "cuda"}
         arguments["fused"] = all(p.device.type in devices and p.is_floating_point() for p in parameters)
+
+
+def can_be_captured(spec: Mapping[str, Any]) -> bool:
+    """Whether `build` makes this optimizer `capturable` on a GPU: torch's fused SGD, and all that take the argument."""
+    kind = OPTIMIZERS.get(spec["name"])
+    if kind is None:
+        return False
+    if "capturable" in inspect.signature(kind).parameters:
+        return True
+    return kind is torch.optim.SGD and spec.get("fused") is not False and not spec.get("foreach")
 
 
 def _make_capturable(name: str, arguments: dict[str, Any], signature: Mapping[str, Any]) -> None:
@@ -247,6 +260,19 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
             group["lr"].fill_(value)
         else:
             group["lr"] = value
+
+
+def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """`load_state_dict` that keeps the groups' own tensors, such as an LR on the device, with the values loaded."""
+    kept = [
+        {key: value for key, value in group.items() if isinstance(value, torch.Tensor)}
+        for group in optimizer.param_groups
+    ]
+    optimizer.load_state_dict(state)
+    for group, own in zip(optimizer.param_groups, kept, strict=True):
+        for key, tensor in own.items():
+            tensor.copy_(group[key])
+            group[key] = tensor
 
 
 def momentum(optimizer: torch.optim.Optimizer) -> float | None:

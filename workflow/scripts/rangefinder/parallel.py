@@ -99,7 +99,6 @@ class ParallelTrainer(trainer.Trainer):
                 if counts:
                     total += loss.detach()
                     self.correct += (output.detach().argmax(1) == y).sum()
-        self.samples += size
         return total if alone else total / share.count
 
     def _find_divergence(self) -> None:

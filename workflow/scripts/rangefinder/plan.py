@@ -23,6 +23,7 @@ TIMED = (
     "precision",
     "channels_last",
     "compile",
+    "cuda_graph",
     "order",
     "drop_last",
     "eval_batch_size",

@@ -7,13 +7,14 @@ import math
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from . import data, experiment, optimizers, provenance, records, schedules
+from . import captured, data, experiment, optimizers, provenance, records, schedules
 from .checkpoints import Checkpoints
 from .clocks import Clocks
 from .progress import Progress
@@ -70,6 +71,18 @@ class Trainer:
         # One buffer on the device for all losses: reading each one would wait for the device each time.
         self.losses = torch.full((total,), math.nan, dtype=self.parts.dtype, device=device)
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
+        self.captured = captured.build(
+            parameters,
+            self.parts.loader,
+            self.parts.optimizer,
+            self._gradients_of,
+            self.losses,
+            lrs=self.schedule.lr,
+            momenta=self.schedule.momentum,
+            clocks=clocks,
+            processes=1 if share is None else share.count,
+        )
+        self.lr: float | None = None  # that the optimizer was given last
         self.samples = 0  # seen in the current epoch
         self.step = 0  # steps made in all
         self.checked = 0  # losses known to be finite
@@ -90,6 +103,10 @@ class Trainer:
 
     def train_epoch(self) -> None:
         """Train and evaluate to the end of the epoch, or to a checkpoint or divergence within it."""
+        with self.captured.on_stream() if self.captured is not None else nullcontext():
+            self._train_epoch()
+
+    def _train_epoch(self) -> None:
         epoch = self.step // self.steps_per_epoch
         before = self.clocks.seconds["train"]
         with self.clocks.running("train"):
@@ -113,26 +130,38 @@ class Trainer:
 
     def _steps(self, until: int, first_of_epoch: int) -> None:
         """Make steps up to `until` without ever waiting for the device."""
-        losses, lrs, momenta = self.losses, self.schedule.lr, self.schedule.momentum
-        optimizer, gradients, stop = self.parts.optimizer, self._gradients, self.stop
-        current = None
+        stop, graphs = self.stop, self.captured
         for step in range(self.step, until):
-            if lrs[step] != current:
-                current = lrs[step]
-                optimizers.set_lr(optimizer, float(current))
-            if momenta is not None:
-                optimizers.set_momentum(optimizer, float(momenta[step]))
-            optimizer.zero_grad(set_to_none=True)
-            losses[step] = gradients(step - first_of_epoch)
-            optimizer.step()
+            first, last = self.parts.loader.span(step - first_of_epoch)
+            if graphs is None or not graphs.made(step, first, last - first):
+                self.parts.optimizer.zero_grad(set_to_none=True)
+                self.losses[step] = self._gradients(step - first_of_epoch)
+                self._update(step)
+            elif graphs.updates:
+                self.lr = None  # the graph has set another
+            else:
+                self._update(step)
+            self.samples += last - first
             self.step = step + 1
             if stop.signal is not None:
                 return
 
+    def _update(self, step: int) -> None:
+        """One step of the optimizer, with the LR and momentum of this step."""
+        optimizer, schedule = self.parts.optimizer, self.schedule
+        if schedule.lr[step] != self.lr:
+            self.lr = float(schedule.lr[step])
+            optimizers.set_lr(optimizer, self.lr)
+        if schedule.momentum is not None:
+            optimizers.set_momentum(optimizer, float(schedule.momentum[step]))
+        optimizer.step()
+
     def _gradients(self, step: int) -> torch.Tensor:
         """Gradients of the epoch's batch `step` (0-based); its mean loss."""
-        x, y = self.parts.loader.batch(step)
-        self.samples += len(y)
+        return self._gradients_of(*self.parts.loader.batch(step))
+
+    def _gradients_of(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Gradients of a batch; its mean loss. All of it can be captured in a CUDA graph."""
         micro = self.parameters.get("micro_batch")
         if micro is not None and micro < len(y):
             return self._accumulate(x, y, micro)
@@ -257,7 +286,8 @@ class Trainer:
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.parts.model.load_state_dict(state["model"])
-        self.parts.optimizer.load_state_dict(state["optimizer"])
+        optimizers.load_state(self.parts.optimizer, state["optimizer"])
+        self.lr = None
         self.step = self.checked = self.last_checkpoint_step = state["step"]
         self.losses[: self.step] = state["losses"].to(self.device)
         self.correct.copy_(state["correct"])
@@ -297,7 +327,8 @@ class Trainer:
 
     def machine(self) -> dict[str, Any]:
         """The content of machine.json."""
-        return provenance.machine(self.device, self.clocks, epochs=self.epoch_seconds, resumed=self.resumed)
+        made = provenance.machine(self.device, self.clocks, epochs=self.epoch_seconds, resumed=self.resumed)
+        return made | {"captured_batch_sizes": sorted(self.captured.replays) if self.captured else []}
 
     def epoch_table(self) -> dict[str, list]:
         """epochs.csv, up to the divergence."""

@@ -169,12 +169,22 @@ class Loader:
 
     def between(self, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
         """`batch` for the samples in places ``first`` up to ``last`` of the epoch's order."""
-        indices = self._indices[first:last]
+        return self._gathered(self._indices[first:last]), self._epoch_labels[first:last]
+
+    def at(self, place: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """`between` for ``size`` samples from a place that only the device knows (int64, 0-dim), as a CUDA graph needs.
+
+        The data set must be resident.
+        """
+        places = place + torch.arange(size, device=place.device)
+        return self._gathered(self._indices[places]), self._epoch_labels[places]
+
+    def _gathered(self, indices: torch.Tensor) -> torch.Tensor:
         if self._augmentation is None:
             gathered = self._store.images.index_select(0, indices)
         else:
             gathered = self._augmentation.apply(self._store.images, indices, self._draws)
-        return self._store.finish(gathered), self._epoch_labels[first:last]
+        return self._store.finish(gathered)
 
 
 class EvaluationBatches:

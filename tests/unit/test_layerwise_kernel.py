@@ -1,0 +1,139 @@
+"""The one-pass kernel against the formula in float64: on a GPU where there is one, else in Triton's interpreter."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("triton")
+GPU = torch.cuda.is_available()
+SIZES = [(3, 5), (10,), (4096,), (4097,), (2, 3, 1, 1), (64, 70), (1,), (8, 4, 3, 3)]
+if not GPU and os.environ.get("TRITON_INTERPRET") != "1":
+    # Triton reads this once, when it is imported: the tests below run in a process that has it set.
+    def test_in_tritons_interpreter():
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
+            env=os.environ | {"TRITON_INTERPRET": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+
+else:
+    from rangefinder import layerwise_kernel, optimizers
+
+    DEVICE = "cuda" if GPU else "cpu"
+
+    def drawn(seed, channels_last=False):
+        """Weights, gradients and buffers in float32."""
+        random = np.random.default_rng(seed)
+        layout = {4: torch.channels_last} if channels_last else {}
+        return [
+            [
+                torch.tensor(random.normal(size=size), dtype=torch.float32, device=DEVICE).to(
+                    memory_format=layout.get(len(size), torch.contiguous_format)
+                )
+                for size in SIZES
+            ]
+            for _ in range(3)
+        ]
+
+    def expected(params, grads, buffers, momentum, inner, outer, decay, nesterov):
+        def of(factor, place):
+            factor = factor.double() if isinstance(factor, torch.Tensor) else factor
+            return factor[place] if isinstance(factor, torch.Tensor) and factor.ndim else factor
+
+        result = []
+        for place, (w, g, v) in enumerate(zip(params, grads, buffers, strict=True)):
+            m, i, o = (of(factor, place) for factor in (momentum, inner, outer))
+            gradient = i * (g.double() + decay * w.double())
+            v = m * v.double() + gradient
+            result.append((w.double() - o * (m * v + gradient if nesterov else v), v))
+        return result
+
+    def vector(low, high):
+        return torch.linspace(low, high, len(SIZES), device=DEVICE)
+
+    @pytest.mark.parametrize("channels_last", [False, True])
+    @pytest.mark.parametrize("nesterov", [False, True])
+    @pytest.mark.parametrize(
+        ("momentum", "inner", "outer"),
+        [
+            (0.9, vector(0.1, 2), 1.0),
+            (0.9, vector(0.1, 2), torch.tensor(0.3, device=DEVICE)),
+            (vector(0.2, 0.9), vector(0.1, 2), 1.0),
+            (0.9, 1.0, vector(0.1, 0.5)),
+            (0.0, torch.tensor(0.7, device=DEVICE), 1.0),
+        ],
+    )
+    def test_it_is_the_formula(momentum, inner, outer, nesterov, channels_last):
+        params, grads, buffers = drawn(1, channels_last)
+        options = {"momentum": momentum, "inner": inner, "outer": outer, "decay": 0.01, "nesterov": nesterov}
+        wanted = expected(params, grads, buffers, **options)
+        before = [gradient.clone() for gradient in grads]
+        assert layerwise_kernel.OnePass(params)(params, grads, buffers, **options)
+        for w, v, (new_w, new_v) in zip(params, buffers, wanted, strict=True):
+            torch.testing.assert_close(w.double(), new_w, rtol=1e-6, atol=1e-6)
+            torch.testing.assert_close(v.double(), new_v, rtol=1e-6, atol=1e-6)
+        assert all(torch.equal(new, old) for new, old in zip(grads, before, strict=True))
+
+    def test_gradients_elsewhere_are_found_at_every_step():
+        params, grads, buffers = drawn(2)
+        one_pass = layerwise_kernel.OnePass(params)
+        options = {"momentum": 0.5, "inner": 1.0, "outer": 0.1, "decay": 0.0, "nesterov": False}
+        for seed in (3, 3, 4):
+            grads = drawn(seed)[1]
+            wanted = expected(params, grads, buffers, **options)
+            assert one_pass(params, grads, buffers, **options)
+            for w, (new_w, _) in zip(params, wanted, strict=True):
+                torch.testing.assert_close(w.double(), new_w, rtol=1e-6, atol=1e-6)
+
+    @pytest.mark.parametrize("which", ["dtype", "layout", "gaps", "alignment"])
+    def test_what_it_cannot_walk_is_left_alone(which):
+        params, grads, buffers = drawn(5)
+        if which == "dtype":
+            grads[0] = grads[0].double()
+        elif which == "layout":
+            grads[-1] = grads[-1].to(memory_format=torch.channels_last)
+        elif which == "gaps":
+            params[1], grads[1], buffers[1] = (torch.zeros(20, device=DEVICE)[::2] for _ in range(3))
+        else:
+            grads[1] = torch.zeros(11, device=DEVICE)[1:]
+        before = [w.clone() for w in params]
+        options = {"momentum": 0.5, "inner": 1.0, "outer": 0.1, "decay": 0.0, "nesterov": False}
+        assert not layerwise_kernel.OnePass(params)(params, grads, buffers, **options)
+        assert all(torch.equal(new, old) for new, old in zip(params, before, strict=True))
+
+    @pytest.mark.skipif(not GPU, reason="no GPU")
+    @pytest.mark.parametrize(
+        "spec",
+        [
+            {"name": "LARS", "weight_decay": 5e-4, "trust_coefficient": 0.02},
+            {"name": "LARS", "weight_decay": 5e-4, "clip": True, "nesterov": True, "momentum": 0.9},
+            {"name": "LARS", "weight_decay": 5e-4, "lr_outside": True},
+            {"name": "LARS", "weight_decay": 5e-4, "exclude_from_adaptation": ["bias", "norm"]},
+            {"name": "LARSWriteUp"},
+            {"name": "LARSWriteUp", "revision": "later"},
+        ],
+    )
+    def test_optimizers_use_it_and_agree_with_multi_tensor_operations(spec):
+        found = {}
+        for foreach in (None, True):
+            weights, grads, _ = drawn(6)
+            named = [(f"{place}.weight", torch.nn.Parameter(w)) for place, w in enumerate(weights)]
+            optimizer = optimizers.build(spec, named, lr=0.1, capturable=True)
+            for group in optimizer.param_groups:
+                group["foreach"] = foreach
+            for step in range(20):
+                optimizers.set_lr(optimizer, 0.1 / (step + 1))
+                for (_, p), g in zip(named, grads, strict=True):
+                    p.grad = g * (step + 1)
+                optimizer.step()
+            assert optimizer.kernel == ("foreach" if foreach else "one-pass")
+            found[foreach] = [p.detach() for _, p in named]
+        for mine, theirs in zip(found[None], found[True], strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
