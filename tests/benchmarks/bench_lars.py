@@ -3,7 +3,7 @@
     PYTHONPATH=workflow/scripts python tests/benchmarks/bench_lars.py --threads 1
 
 All cases share a process. Before each step alone the gradients are written anew, as a backward pass does; that does
-not count.
+not count. On a GPU steps are timed as Python launches them, and from a CUDA graph.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ import pytorch_optimizer  # noqa: E402
 import timm.optim  # noqa: E402
 import torch  # noqa: E402
 import torchvision  # noqa: E402
+import workloads  # noqa: E402
 from rangefinder import optimizers  # noqa: E402
 
 SETTINGS = {"momentum": 0.9, "weight_decay": 5e-4}
+BATCH = 32
 LR = 1e-4  # small: the weights stay put however many rounds are run
 FRESH: list[torch.Tensor] = []  # the gradients of every step alone
 
@@ -51,7 +53,8 @@ class NaiveLARS(torch.optim.Optimizer):
 
 def ours(name: str, **options: object) -> Callable:
     def make(named: list) -> torch.optim.Optimizer:
-        return optimizers.build({"name": name, **SETTINGS, **options}, named, lr=LR)
+        on_gpu = named[0][1].device.type == "cuda"
+        return optimizers.build({"name": name, **SETTINGS, **options}, named, lr=LR, capturable=on_gpu)
 
     return make
 
@@ -79,9 +82,11 @@ OPTIMIZERS: dict[str, Callable] = {
     "pytorch_optimizer LARS, per tensor": theirs(pytorch_optimizer.LARS, foreach=False),
 }
 WHOLE_STEP = ("SGD", "SGD fused", "LARS", "naive LARS")
+CAPTURED = ("SGD foreach", "SGD fused", "LARS", "LARS foreach", "LARSWriteUp")  # those that read nothing back
+WHOLE_STEP_CAPTURED = ("SGD fused", "LARS", "LARSWriteUp")
 
 
-def alone(make: Callable) -> harness.Case:
+def alone(make: Callable, *, graph: bool = False) -> harness.Case:
     """The optimizer's step on the 161 tensors of ResNet-50."""
 
     def setup(options: argparse.Namespace) -> harness.Prepared:
@@ -96,7 +101,9 @@ def alone(make: Callable) -> harness.Case:
             for (_, p), gradient in zip(named, FRESH, strict=True):
                 p.grad.copy_(gradient)
 
-        return harness.Prepared(write_gradients, make(named).step)
+        write_gradients()
+        step = make(named).step
+        return harness.Prepared(write_gradients, workloads.captured(step) if graph else step)
 
     return setup
 
@@ -113,11 +120,18 @@ def whole_steps(options: argparse.Namespace) -> dict[str, harness.Case]:
         torch.nn.functional.cross_entropy(model(images), labels).backward()
         optimizer.step()
 
-    def case(name: str) -> harness.Case:
+    def case(name: str, *, graph: bool = False) -> harness.Case:
         optimizer = OPTIMIZERS[name](list(model.named_parameters()))
-        return lambda options: lambda: step(optimizer)
 
-    return {name: case(name) for name in WHOLE_STEP}
+        def work() -> None:
+            step(optimizer)
+
+        return lambda options: workloads.captured(work) if graph else work
+
+    cases = {name: case(name) for name in WHOLE_STEP}
+    if options.device == "cuda":
+        cases |= {f"{name}, captured": case(name, graph=True) for name in WHOLE_STEP_CAPTURED}
+    return cases
 
 
 def main() -> None:
@@ -125,32 +139,50 @@ def main() -> None:
     parser.add_argument(
         "--whole-rounds", type=int, default=25, help="rounds of the whole step; 0 leaves it out"
     )
-    parser.add_argument("--batch", type=int, default=32, help="images in the whole step")
+    parser.add_argument("--batch", type=int, default=BATCH, help="images in the whole step")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     ratio, peers = harness.Ratio, ["timm", "pytorch_optimizer"]
-    sgd, limits = ("SGD foreach", (1.3, 0.3)) if options.device == "cuda" else ("SGD", (1.1, 1.0))
-    lars = "LARS foreach" if options.device == "cuda" else "LARS"
+    on_gpu = options.device == "cuda"
+    sgd, limits = ("SGD foreach", (1.3, 0.3)) if on_gpu else ("SGD", (1.1, 1.0))
+    cases = {name: alone(make) for name, make in OPTIMIZERS.items()}
+    ratios = [
+        ratio(f"LARS over {sgd}", "LARS", sgd, most=limits[0]),
+        ratio("LARS over a naive loop", "LARS", "naive LARS", most=limits[1]),
+        ratio("LARS over fused SGD", "LARS", "SGD fused"),
+        ratio("LARS over timm's", "LARS", "timm Lars"),
+        ratio("LARS over pytorch-optimizer's", "LARS", "pytorch_optimizer LARS"),
+    ]
+    if on_gpu:
+        cases |= {f"{name}, captured": alone(OPTIMIZERS[name], graph=True) for name in CAPTURED}
+        ratios += [
+            ratio("LARS over SGD by foreach, captured", "LARS, captured", "SGD foreach, captured", most=1.3),
+            ratio("LARS over fused SGD, captured", "LARS, captured", "SGD fused, captured"),
+            ratio("LARS over its multi-tensor form, captured", "LARS, captured", "LARS foreach, captured"),
+        ]
     harness.main(
         "lars-alone",
         "LARS alone, on the 161 tensors of ResNet-50",
         "step",
-        {name: alone(make) for name, make in OPTIMIZERS.items()},
-        [
-            ratio(f"LARS over {sgd}", lars, sgd, most=limits[0]),
-            ratio("LARS over a naive loop", lars, "naive LARS", most=limits[1]),
-            ratio("LARS over fused SGD", lars, "SGD fused"),
-            ratio("LARS over timm's", lars, "timm Lars"),
-            ratio("LARS over pytorch-optimizer's", lars, "pytorch_optimizer LARS"),
-        ],
+        cases,
+        ratios,
         options,
         workers=False,
         packages=peers,
     )
     if options.whole_rounds:
         options.rounds = options.whole_rounds
+        captured = [
+            ratio(
+                "step with LARS over one with fused SGD, captured",
+                "LARS, captured",
+                "SGD fused, captured",
+                most=1.02,
+            ),
+            ratio("step with SGD not captured over captured", "SGD fused", "SGD fused, captured"),
+        ]
         harness.main(
-            "lars-step",
+            "lars-step" if options.batch == BATCH or not on_gpu else f"lars-step-{options.batch}",
             "Training step of ResNet-50 with LARS",
             "step",
             whole_steps(options),
@@ -158,6 +190,7 @@ def main() -> None:
                 ratio("step with LARS over one with SGD", "LARS", "SGD", most=1.02),
                 ratio("step with LARS over one with fused SGD", "LARS", "SGD fused"),
                 ratio("step with a naive LARS over one with SGD", "naive LARS", "SGD"),
+                *(captured if on_gpu else []),
             ],
             options,
             workers=False,

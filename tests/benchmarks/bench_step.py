@@ -2,38 +2,58 @@
 
     PYTHONPATH=workflow/scripts python tests/benchmarks/bench_step.py [--device cuda --model ResNet50]
 
-Both sides share a process, and so the allocator's settings. Ours is timed over whole epochs of 20 steps, with the
-order drawn, batches gathered and scaled from uint8, losses and accuracy recorded, and the look for a divergence.
+Both sides share a process, and so the allocator's settings. Ours is timed over whole epochs, with the order drawn,
+batches gathered and scaled from uint8, losses and accuracy recorded, and the look for a divergence. On a GPU both are
+timed with their kernels launched one by one, and from CUDA graphs; the floor's graph holds 20 steps.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 
 import harness
 import workloads
 
-STEPS = 20
+STEPS = 20  # per epoch on a CPU; a GPU needs more for the epoch's own work to weigh what it does in training
+EPOCHS_STEPS = {("LeNet5", "cuda"): 400, ("ResNet50", "cuda"): 40}
+VARIANTS = {
+    "tf32": {"precision": "tf32"},
+    "bf16": {"precision": "bf16"},
+    "channels last": {"channels_last": True},
+    "bf16, channels last": {"precision": "bf16", "channels_last": True},
+}
 
 
-def trainer(options: argparse.Namespace, layout: str):
-    """The engine's trainer for a data set of `STEPS` batches, which is not evaluated."""
+def steps(options: argparse.Namespace) -> int:
+    return EPOCHS_STEPS.get((options.model, options.device), STEPS)
+
+
+def trainer(options: argparse.Namespace, count: int, changes: dict):
+    """The engine's trainer for a data set of so many batches, which is not evaluated."""
     parameters, shape = workload(options.model)
-    parameters = parameters | {"channels_last": layout == "channels_last", "eval_every": 10**6}
-    prepared = workloads.arrays(STEPS * 128, 1, shape)
-    return workloads.trainer(parameters, prepared, options.device, options.rounds + harness.WARM_UP + 1)
+    prepared = workloads.arrays(count * 128, 1, shape)
+    epochs = options.rounds + options.warm_up + 2
+    return workloads.trainer(parameters | changes | {"eval_every": 10**6}, prepared, options.device, epochs)
 
 
-def engine(layout: str) -> harness.Case:
-    return lambda options: trainer(options, layout).train_epoch
+def engine(changes: dict) -> harness.Case:
+    def setup(options: argparse.Namespace) -> harness.Prepared:
+        from rangefinder import experiment
+
+        made = trainer(options, steps(options), changes)
+        # A setting of the process: another case may have changed it since.
+        precision = changes.get("precision", "fp32")
+        return harness.Prepared(lambda: experiment.set_precision(precision), made.train_epoch)
+
+    return setup
 
 
-def floor(layout: str) -> harness.Case:
-    def setup(options: argparse.Namespace) -> Callable[[], None]:
+def floor(changes: dict, graph: bool = False) -> harness.Case:
+    def setup(options: argparse.Namespace) -> harness.Prepared:
+        from rangefinder import experiment
         from torch.nn.functional import cross_entropy
 
-        parts = trainer(options, layout).parts
+        parts = trainer(options, STEPS, changes | {"cuda_graph": False}).parts
         parts.loader.start_epoch(0)
         batches = [parts.loader.batch(step) for step in range(STEPS)]
         model, optimizer = parts.model, parts.optimizer
@@ -44,7 +64,9 @@ def floor(layout: str) -> harness.Case:
                 cross_entropy(model(x), y).backward()
                 optimizer.step()
 
-        return work
+        times = steps(options) // STEPS
+        repeated = workloads.captured(work, times) if graph else lambda: [work() for _ in range(times)]
+        return harness.Prepared(lambda: experiment.set_precision("fp32"), repeated)
 
     return setup
 
@@ -53,31 +75,55 @@ def workload(model: str) -> tuple[dict, tuple[int, int, int]]:
     return (workloads.LENET, (1, 32, 32)) if model == "LeNet5" else (workloads.RESNET, (3, 32, 32))
 
 
+def on_cpu() -> tuple[dict[str, harness.Case], list[harness.Ratio]]:
+    last = {"channels_last": True}
+    return {
+        "engine": engine({}),
+        "floor": floor({}),
+        "engine, channels last": engine(last),
+        "floor, channels last": floor(last),
+    }, [
+        harness.Ratio("our step over the floor", "engine", "floor", most=1.03),
+        harness.Ratio("the same, channels last", "engine, channels last", "floor, channels last", most=1.03),
+        harness.Ratio("floor channels last over contiguous", "floor, channels last", "floor"),
+    ]
+
+
+def on_gpu(model: str) -> tuple[dict[str, harness.Case], list[harness.Ratio]]:
+    eager = {"cuda_graph": False}
+    cases = {
+        "engine": engine({}),
+        "floor, in a graph": floor({}, graph=True),
+        "engine, not captured": engine(eager),
+        "floor": floor({}),
+    }
+    if model == "ResNet50":
+        cases |= {f"engine, {name}": engine(changes) for name, changes in VARIANTS.items()}
+    ratios = [
+        harness.Ratio("our step over the floor, both in a graph", "engine", "floor, in a graph", most=1.03),
+        harness.Ratio("our step over the floor, neither in a graph", "engine, not captured", "floor"),
+        harness.Ratio("our step not captured over captured", "engine, not captured", "engine"),
+    ]
+    for name in VARIANTS if model == "ResNet50" else ():
+        ratios.append(harness.Ratio(f"our step over the one with {name}", "engine", f"engine, {name}"))
+    return cases, ratios
+
+
 def main() -> None:
     parser = harness.parser(__doc__, rounds=20)
     parser.add_argument("--model", choices=["LeNet5", "ResNet50"], default="LeNet5")
     options = parser.parse_args()
     workloads.start(options, keep_memory=True)
-    cases = {
-        f"{side}{', channels last' if layout == 'channels_last' else ''}": make(layout)
-        for layout in ("contiguous", "channels_last")
-        for side, make in (("engine", engine), ("floor", floor))
-    }
+    cases, ratios = on_cpu() if options.device == "cpu" else on_gpu(options.model)
     harness.main(
         "step" if options.model == "LeNet5" else f"step-{options.model.lower()}",
         f"Training step of {options.model}, batch 128",
         "step",
         cases,
-        [
-            harness.Ratio("our step over the floor", "engine", "floor", most=1.03),
-            harness.Ratio(
-                "the same, channels last", "engine, channels last", "floor, channels last", most=1.03
-            ),
-            harness.Ratio("floor channels last over contiguous", "floor, channels last", "floor"),
-        ],
+        ratios,
         options,
         workers=False,
-        units=STEPS,
+        units=steps(options),
     )
 
 

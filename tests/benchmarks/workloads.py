@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,25 @@ def trainer(parameters: dict[str, Any], prepared, device: str, epochs: int):
     made = Trainer(parameters | {"epochs": epochs}, prepared, device=torch.device(device), clocks=Clocks())
     made.report.begin(0, len(made.losses), made.steps_per_epoch)
     return made
+
+
+def captured(work: Callable[[], object], times: int = 1) -> Callable[[], None]:
+    """The same device work from a CUDA graph, replayed so many times, after three rounds that warm up."""
+    import torch
+
+    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            work()
+    with torch.cuda.graph(graph, stream=stream):
+        work()
+
+    def replay() -> None:
+        for _ in range(times):
+            graph.replay()
+
+    return replay
 
 
 def start(options: argparse.Namespace, *, keep_memory: bool) -> None:

@@ -123,6 +123,21 @@ def test_a_run_that_is_interrupted_in_mid_epoch_goes_on_to_the_same_bits(digits,
     assert outcome(again) == outcome(whole)
 
 
+@pytest.mark.parametrize(
+    "name", [name for name in optimizers.OPTIMIZERS if name != "Muon"]
+)  # takes only matrices
+def test_every_optimizer_is_captured_or_updates_outside(digits, device, name):
+    changes = {
+        "optimizer": {"name": name},
+        "lr": 1e-3,
+        "epochs": 2,
+        "schedule": {"name": "CosineAnnealingLR"},
+    }
+    eager, graphs = (trained(digits, device, graph, changes) for graph in (False, True))
+    assert outcome(graphs) == outcome(eager)
+    assert graphs.captured.updates == optimizers.can_be_captured({"name": name})
+
+
 def test_a_divergence_is_found_at_its_step(digits, device):
     changes = {"lr": 1e30, "optimizer": {"name": "SGD"}, "model": {"name": "MLP", "hidden": [8]}}
     eager, graphs = (trained(digits, device, graph, changes) for graph in (False, True))
