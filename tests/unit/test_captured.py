@@ -127,6 +127,8 @@ def test_a_run_that_is_interrupted_in_mid_epoch_goes_on_to_the_same_bits(digits,
     "name", [name for name in optimizers.OPTIMIZERS if name != "Muon"]
 )  # takes only matrices
 def test_every_optimizer_is_captured_or_updates_outside(digits, device, name):
+    if device.type == "cpu" and name in ("ASGD", "Adadelta", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop"):
+        pytest.skip("torch makes it capturable on a GPU only")
     changes = {
         "optimizer": {"name": name},
         "lr": 1e-3,
@@ -169,7 +171,7 @@ def test_who_is_captured():
 @pytest.mark.skipif(not GPU, reason="no GPU")
 def test_a_step_that_waits_for_the_device_is_refused_with_advice(digits):
     made = trainer(digits, torch.device("cuda", 0), True)
-    made.parts.model.register_forward_pre_hook(lambda _, inputs: inputs[0].sum().item())
+    made.parts.model.register_forward_hook(lambda model, inputs, output: output * output.abs().max().item())
     with pytest.raises(
         RunError, match=r"cannot be captured in a CUDA graph .*; set run\.cuda_graph to false"
     ):

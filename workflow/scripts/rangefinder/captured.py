@@ -75,10 +75,12 @@ class CapturedSteps:
         self.updates = updates and momenta is None
         self.clocks = clocks
         device = losses.device
-        self.lrs = torch.as_tensor(lrs, dtype=torch.float64).to(device)
+        self.lrs = np.asarray(lrs, dtype=np.float64)
         self.step = torch.zeros(1, dtype=torch.int64, device=device)
-        self.place = torch.zeros((), dtype=torch.int64, device=device)
-        self.known: int | None = None  # the step that the device's counters are at
+        self.known: int | None = None  # the step that the device's counter is at
+        self.places: dict[int, torch.Tensor] = {}  # of a batch's samples in the epoch's order, by its size
+        self.firsts: dict[int, int] = {}  # which place comes first in them
+        self.tables: list[torch.Tensor] = []
         self.trained: Counter[int] = Counter()
         self.replays: dict[int, Callable[[], None]] = {}
         self.grads: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}
@@ -116,17 +118,21 @@ class CapturedSteps:
                 self._capture(size)
         if self.known != step:
             self.step.fill_(step)
-        # A batch starts where the one before it ended, but for an epoch's first.
-        if self.known != step or first == 0:
-            self.place.fill_(first)
+        if (
+            self.firsts[size] != first
+        ):  # a batch begins where the one before it ended, but for an epoch's first
+            self.places[size] += first - self.firsts[size]
         self.replays[size]()
-        self.known = step + 1
+        self.known, self.firsts[size] = step + 1, first + size
         if not self.updates:
             for parameter, gradient in self.grads[size]:
                 parameter.grad = gradient
         return True
 
     def _capture(self, size: int) -> None:
+        self.places[size], self.firsts[size] = torch.arange(size, device=self.losses.device), 0
+        if self.updates:
+            self._tabulate()
         try:
             self.replays[size] = _captured(lambda: self._step(size), self.stream)
         except Exception as error:
@@ -138,10 +144,19 @@ class CapturedSteps:
             ) from error
         log.info("captured the step of %d samples in a CUDA graph", size)
 
+    def _tabulate(self) -> None:
+        """Every group's LR of every step, as `optimizers.set_lr` would set it."""
+        if not self.tables:
+            self.tables = [
+                torch.as_tensor(self.lrs * group.get("lr_scale", 1.0)).to(group["lr"])
+                for group in self.optimizer.param_groups
+            ]
+
     def _step(self, size: int) -> None:
         """What is captured. Whatever differs from step to step is read from the device."""
         self.optimizer.zero_grad(set_to_none=True)  # gradients are made in the graph's own memory
-        x, y = self.loader.at(self.place, size)
+        places = self.places[size]
+        x, y = self.loader.at(places)
         loss = self.gradients(x, y)
         # Held here: a step that is not captured drops the parameters' own references.
         self.grads[size] = [
@@ -151,13 +166,12 @@ class CapturedSteps:
             if parameter.grad is not None
         ]
         if self.updates:
-            lr = self.lrs[self.step]
-            for group in self.optimizer.param_groups:
-                group["lr"].copy_((lr * group.get("lr_scale", 1.0)).squeeze(0))
+            for lrs, group in zip(self.tables, self.optimizer.param_groups, strict=True):
+                torch.index_select(lrs, 0, self.step, out=group["lr"].view(1))
             self.optimizer.step()
         self.losses.index_copy_(0, self.step, loss.reshape(1))
         self.step += 1
-        self.place += size
+        places += size
 
 
 def build(

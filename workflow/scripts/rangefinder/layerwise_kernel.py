@@ -142,10 +142,12 @@ def _kind(factor: Any) -> int:
 @triton.jit
 def _factor(factor, owner, KIND: tl.constexpr):
     if KIND == 0:
-        return factor
-    if KIND == 1:
-        return tl.load(factor)
-    return tl.load(factor + owner)
+        value = factor
+    elif KIND == 1:
+        value = tl.load(factor)
+    else:
+        value = tl.load(factor + owner)
+    return value
 
 
 @triton.jit

@@ -19,6 +19,8 @@ _NEED_ANOTHER_LOOP = {"Optimizer", "LBFGS", "SparseAdam"}
 # Set here, not by a study: they change nothing about the result, or follow from other settings.
 _NOT_A_SETTING = {"params", "lr", "capturable", "differentiable", "maximize"}
 
+_FUSED_ON_CPUS_ALONE = {"Adagrad"}
+
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     **{
         name: kind
@@ -88,7 +90,7 @@ def build(
             )
     excluded = {exclusions[key]: _exclusion(arguments.pop(key, None), f"optimizer.{key}") for key in offered}
     arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
-    _choose_kernel(arguments, signature, [parameter for _, parameter in named])
+    _choose_kernel(name, arguments, signature, [parameter for _, parameter in named])
     if capturable:
         _make_capturable(name, arguments, signature)
     groups = _groups(named, excluded)
@@ -133,12 +135,12 @@ def _groups(
 
 
 def _choose_kernel(
-    arguments: dict[str, Any], signature: Mapping[str, Any], parameters: list[torch.nn.Parameter]
+    name: str, arguments: dict[str, Any], signature: Mapping[str, Any], parameters: list[torch.nn.Parameter]
 ) -> None:
     """Ask for the fused kernel where there is one: the fewest passes over memory, and one launch on a GPU."""
     given = arguments.get("fused") is not None or arguments.get("foreach") is not None
     if "fused" in signature and not given:
-        devices = {"cpu", "cuda"}
+        devices = {"cpu"} if name in _FUSED_ON_CPUS_ALONE else {"cpu", "cuda"}
         arguments["fused"] = all(p.device.type in devices and p.is_floating_point() for p in parameters)
 
 

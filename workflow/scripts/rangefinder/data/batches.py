@@ -171,13 +171,13 @@ class Loader:
         """`batch` for the samples in places ``first`` up to ``last`` of the epoch's order."""
         return self._gathered(self._indices[first:last]), self._epoch_labels[first:last]
 
-    def at(self, place: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """`between` for ``size`` samples from a place that only the device knows (int64, 0-dim), as a CUDA graph needs.
+    def at(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`between` for places of the epoch's order that only the device knows (int64 [B]), as a CUDA graph needs.
 
         The data set must be resident.
         """
-        places = place + torch.arange(size, device=place.device)
-        return self._gathered(self._indices[places]), self._epoch_labels[places]
+        indices, labels = (values.index_select(0, places) for values in (self._indices, self._epoch_labels))
+        return self._gathered(indices), labels
 
     def _gathered(self, indices: torch.Tensor) -> torch.Tensor:
         if self._augmentation is None:
