@@ -135,7 +135,7 @@ def whole_steps(options: argparse.Namespace) -> dict[str, harness.Case]:
 
 
 def main() -> None:
-    parser = harness.parser(__doc__, rounds=25)
+    parser = harness.parser(__doc__, rounds=25)  # of the step alone; 0 leaves it out
     parser.add_argument(
         "--whole-rounds", type=int, default=25, help="rounds of the whole step; 0 leaves it out"
     )
@@ -160,16 +160,17 @@ def main() -> None:
             ratio("LARS over fused SGD, captured", "LARS, captured", "SGD fused, captured"),
             ratio("LARS over its multi-tensor form, captured", "LARS, captured", "LARS foreach, captured"),
         ]
-    harness.main(
-        "lars-alone",
-        "LARS alone, on the 161 tensors of ResNet-50",
-        "step",
-        cases,
-        ratios,
-        options,
-        workers=False,
-        packages=peers,
-    )
+    if options.rounds:
+        harness.main(
+            "lars-alone",
+            "LARS alone, on the 161 tensors of ResNet-50",
+            "step",
+            cases,
+            ratios,
+            options,
+            workers=False,
+            packages=peers,
+        )
     if options.whole_rounds:
         options.rounds = options.whole_rounds
         captured = [
