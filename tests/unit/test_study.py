@@ -76,6 +76,20 @@ def test_a_form_and_dotted_axes_are_part_of_the_id(tmp_path):
     assert run.parameters["dataset"]["name"] == "digits"
 
 
+def test_a_cell_that_leaves_a_setting_to_its_default_is_told_apart_from_those_that_set_it(tmp_path):
+    loaded = load(
+        tmp_path,
+        BASE + "  b: {set: {epochs: 9, optimizer: sgd, schedule: none}, prefix: b,"
+        " cells: [{}, {precision: bf16}, {channels_last: true}]}\n",
+    )
+    found = {name: run.axes for name, run in loaded.runs.items() if name.startswith("b-") and run.seed == 0}
+    assert {name: (axes["precision"], axes["channels_last"]) for name, axes in found.items()} == {
+        "b-sgd-none-bs64-seed0": ("fp32", False),
+        "b-sgd-none-bs64-precisionbf16-seed0": ("bf16", False),
+        "b-sgd-none-bs64-channels_lastTrue-seed0": ("fp32", True),
+    }
+
+
 def test_a_trial_shrinks_in_proportion_and_keeps_the_names(tmp_path):
     loaded = load(tmp_path, trial={"epochs": 4, "seeds": 1, "train_samples": 40})
     assert list(loaded.runs) == [name for name in load(tmp_path).runs if name.endswith("seed0")]

@@ -99,10 +99,14 @@ def group(study: Mapping[str, Any], runs: Iterable[Mapping[str, Any]]) -> list[C
 
 
 def varying(cells: Iterable[Cell]) -> list[str]:
-    """The axes in which cells differ, optimizer and schedule always among them."""
+    """The axes in which cells differ, or that only some have; optimizer and schedule always among them."""
     cells = list(cells)
-    seen: dict[str, set[str]] = {}
+    seen: dict[str, list[str]] = {}
     for cell in cells:
         for axis, value in cell.axes.items():
-            seen.setdefault(axis, set()).add(json.dumps(value, sort_keys=True))
-    return [axis for axis, values in seen.items() if len(values) > 1 or axis in ("optimizer", "schedule")]
+            seen.setdefault(axis, []).append(json.dumps(value, sort_keys=True))
+    return [
+        axis
+        for axis, values in seen.items()
+        if len(set(values)) > 1 or len(values) < len(cells) or axis in ("optimizer", "schedule")
+    ]

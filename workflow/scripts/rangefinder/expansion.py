@@ -246,8 +246,10 @@ class Expansion:
         form = sweep.get("form")
         prefix = sweep.get("prefix") or PREFIXES.get(form)
         seeds = self._seeds(sweep.get("seeds", self.content["seeds"]))
-        axes = list(grid)
-        for cell in sweep.get("cells", [{}]):
+        axes, cells = list(grid), sweep.get("cells", [{}])
+        # A cell that leaves a setting to its default is told apart from those that set it.
+        named = list(dict.fromkeys(axis for cell in cells for axis in cell))
+        for cell in cells:
             for values in itertools.product(*(grid[axis] for axis in axes)):
                 given = dict(cell)
                 for axis, value in zip(axes, values, strict=True):
@@ -255,7 +257,7 @@ class Expansion:
                 place = _placed(
                     (f"{key}.grid", grid), (f"{key}.cells", cell), (f"{key}.set", sweep.get("set", {}))
                 )
-                yield from self._cell(_merge(base, given), [*cell, *axes], form, prefix, seeds, place)
+                yield from self._cell(_merge(base, given), [*cell, *axes], named, form, prefix, seeds, place)
 
     def _axis(self, axis: str, values: list, key: str) -> None:
         top, _, sub = axis.partition(".")
@@ -273,6 +275,7 @@ class Expansion:
         self,
         settings: dict[str, Any],
         varied: list[str],
+        named: list[str],
         form: str | None,
         prefix: str | None,
         seeds: list[int],
@@ -287,7 +290,7 @@ class Expansion:
                 raise self.wrong(f"unknown {kind}", place(kind), settings[kind], list(known))
         full_epochs = settings["epochs"]
         extra = {}  # as written, before a trial shrinks it
-        for axis in varied:
+        for axis in dict.fromkeys([*named, *varied]):
             if axis not in labels:
                 top, _, sub = axis.partition(".")
                 extra[axis] = settings[top][sub] if sub else settings[top]
@@ -319,7 +322,7 @@ class Expansion:
         parts += [optimizer, schedule, f"bs{labels['batch_size']}"]
         if "lr" in varied:
             parts.append(f"lr{_slug(settings['lr'])}")
-        parts += [f"{_slug(axis)}{_slug(value)}" for axis, value in extra.items()]
+        parts += [f"{_slug(axis)}{_slug(value)}" for axis, value in extra.items() if axis in varied]
         cell = "-".join(parts)
         parameters = settings | {"optimizer": self.optimizers[optimizer], "schedule": spec}
         axes = labels | extra  # a trial keeps the names of the study's cells, whatever it shrinks inside them
