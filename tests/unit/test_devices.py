@@ -216,3 +216,15 @@ def test_the_folder_is_open_to_other_users_and_links_are_refused(tmp_path):
     ):
         pass
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_leased_gpu_that_torch_cannot_use_is_named(monkeypatch, caplog):
+    from rangefinder import experiment
+
+    monkeypatch.setattr(experiment.torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv(devices.FAKE, raising=False)
+    assert experiment.pick_device(1).type == "cpu" and "torch cannot use it" in caplog.text
+    caplog.clear()
+    assert experiment.pick_device(0).type == "cpu" and not caplog.text
+    monkeypatch.setenv(devices.FAKE, "1")
+    assert experiment.pick_device(1).type == "cpu" and not caplog.text

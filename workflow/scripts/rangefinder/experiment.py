@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,9 +15,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import compilation, data, models, optimizers
+from . import compilation, data, devices, models, optimizers
 from .clocks import Clocks
 from .shares import Share
+
+log = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 
@@ -152,6 +156,10 @@ def pick_device(leased: int) -> torch.device:
     """The device of a job that was leased that many GPUs: the first visible one, or the CPU."""
     if leased and torch.cuda.is_available():
         return torch.device("cuda", 0)
+    if leased and devices.FAKE not in os.environ:
+        built = torch.version.cuda or torch.version.hip
+        reason = "no driver that fits it" if built else "this torch is built for CPUs alone"
+        log.warning("a GPU was leased, but torch cannot use it (%s): computing on the CPU", reason)
     return torch.device("cpu")
 
 
