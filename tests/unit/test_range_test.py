@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from rangefinder import range_test
+from rangefinder import data, experiment, range_test, records
+from rangefinder.memory import OutOfMemory
 from torch import nn
 
 
@@ -122,3 +123,148 @@ def test_it_stops_where_the_loss_says_so(values, stopped):
     else:
         assert result.stopped == {**stopped, "lr": lrs[stopped["step"]]}
         assert len(result.lr) == len(result.loss) == len(result.accuracy) == stopped["step"] + 1
+
+
+def test_a_group_keeps_its_share_of_the_lr():
+    """Two parameters with gradients of 1: the sum of what each moves is the sum of the LRs, times its scale."""
+    weights = [nn.Parameter(torch.zeros(1, dtype=torch.float64)) for _ in range(2)]
+    moved = []
+
+    class Falling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weights = nn.ParameterList(weights)
+
+        def forward(self, x):
+            moved.append([weight.item() for weight in weights])
+            return x + weights[0] + weights[1]
+
+    groups = [{"params": [weights[0]]}, {"params": [weights[1]], "lr_scale": 0.25}]
+    lrs = range_test.learning_rates(1e-3, 1, steps_per_decade=10)
+    range_test.sweep(
+        Falling(),
+        torch.optim.SGD(groups, lr=9.0),
+        endless(torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1, dtype=torch.long)),
+        lrs,
+        loss_function=lambda output, _y: output.mean(),
+        stop_factor=1e9,
+    )
+    expected = -np.concatenate([[0], np.cumsum(lrs)[:-1]])
+    assert np.allclose(np.array(moved), expected[:, None] * [1, 0.25], rtol=1e-12)
+
+
+# --- on a study's data ---
+
+PLAIN = {
+    "dataset": {"name": "digits", "validation": 200, "train_samples": 250, "test_samples": 100},
+    "model": {"name": "LeNetSmall"},
+    "optimizer": {"name": "SGD", "momentum": 0.9},
+    "batch_size": 64,
+    "precision": "fp64",
+    "start_lr": 1e-3,
+    "end_lr": 1.0,
+    "steps_per_decade": 10,
+}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    data.prepare({"name": "digits"}, folder)
+    return folder
+
+
+def swept(digits, folder, **changes):
+    spec = {"study": "s", "range_test": "sgd", "seed": 3, "parameters": PLAIN | changes}
+    range_test.run(spec, data_folder=digits, folder=folder)
+    return records.read_sweep(folder)
+
+
+def test_the_validation_loss_is_that_of_the_weights_at_its_step_and_changes_nothing(digits, tmp_path):
+    columns = swept(digits, tmp_path / "with", validation_every=7)["columns"]
+    without = swept(digits, tmp_path / "without")["columns"]
+    for name in ("lr", "loss", "accuracy"):
+        assert columns[name].tolist() == without[name].tolist()
+    assert np.isnan(without["validation_loss"]).all()
+    measured = np.flatnonzero(~np.isnan(columns["validation_loss"]))
+    assert measured.tolist() == list(range(0, 31, 7))
+
+    arrays = data.load(digits)
+    parts = experiment.build(PLAIN | {"seed": 3}, arrays, device=torch.device("cpu"), lr=1.0, epochs=8)
+    batches, weights = range_test.endless(parts.loader), dict(parts.model.named_parameters())
+    speed = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    for step, lr in enumerate(columns["lr"]):
+        if step in measured:
+            assert columns["validation_loss"][step] == pytest.approx(
+                parts.evaluation("validation")()[0], rel=1e-9
+            )
+        x, y = next(batches)
+        parts.model.zero_grad()
+        nn.functional.cross_entropy(parts.model(x), y).backward()
+        with torch.no_grad():
+            for name, weight in weights.items():
+                speed[name] = 0.9 * speed[name] + weight.grad
+                weight -= lr * speed[name]
+
+
+@pytest.mark.parametrize("size", [64, 50])
+def test_a_batch_computed_in_parts_gives_the_same_sweep(digits, tmp_path, size):
+    """250 images: with a batch of 64 the last of an epoch, of 58, is no multiple of the part."""
+    whole = swept(digits, tmp_path / "whole", batch_size=size)["columns"]
+    parts = swept(digits, tmp_path / "parts", batch_size=size, micro_batch=size // 2)["columns"]
+    for name in ("loss", "accuracy"):
+        assert parts[name].tolist() == pytest.approx(whole[name].tolist(), rel=1e-6)
+
+
+def test_memory_that_runs_out_ends_with_advice_that_the_next_try_can_take(digits, tmp_path, monkeypatch):
+    forward = experiment.Experiment.forward
+
+    def limited(self, model, x):
+        if len(x) > 16:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, model, x)
+
+    monkeypatch.setattr(experiment.Experiment, "forward", limited)
+    with pytest.raises(OutOfMemory, match=r"with 64 samples at once; set run\.micro_batch to 32 or less"):
+        swept(digits, tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert len(swept(digits, tmp_path, micro_batch=16)["columns"]["loss"]) == 31
+
+
+@pytest.fixture(scope="module")
+def exact(digits, tmp_path_factory):
+    return swept(digits, tmp_path_factory.mktemp("exact"))["columns"]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "precision", "rounding"),
+    [(name, "fp32", 1e-6) for name in ("Adam", "AdamW", "RMSprop", "Adagrad", "LARS", "LAMB")]
+    + [("SGD", "bf16", 1e-2), ("SGD", "fp64", 0)],  # bfloat16 keeps 8 bits
+)
+def test_any_optimizer_and_precision_starts_from_the_same_loss(
+    digits, exact, tmp_path, optimizer, precision, rounding
+):
+    made = swept(digits, tmp_path, optimizer={"name": optimizer}, precision=precision, end_lr=1e-2)
+    loss = made["columns"]["loss"]
+    assert loss[0] == pytest.approx(exact["loss"][0], rel=rounding, abs=0)
+    assert np.isfinite(loss).all() and len(loss) == 11 and np.ptp(loss) > 0
+
+
+@pytest.mark.parametrize(
+    ("length", "steps", "per_decade"),
+    [
+        ({"steps_per_decade": 50}, 151, 50),
+        (
+            {"steps_per_decade": 10, "end_lr": 2.0},
+            35,
+            34 / np.log10(2000),
+        ),  # a step is at most a tenth of a decade
+        ({"steps_per_decade": None, "epochs": 15}, 60, 20),
+    ],
+)
+def test_the_steps_per_decade_are_recorded_as_they_were(digits, tmp_path, length, steps, per_decade):
+    made = swept(digits, tmp_path, **length)
+    lr = made["columns"]["lr"]
+    assert made["sweep"]["steps"] == len(lr) == steps and made["sweep"]["stopped"] is None
+    assert made["sweep"]["steps_per_decade"] == pytest.approx(per_decade, rel=1e-9)
+    assert 1 / np.log10(lr[1] / lr[0]) == pytest.approx(per_decade, rel=1e-9)

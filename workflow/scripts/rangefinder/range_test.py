@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import data, experiment, optimizers, provenance, records, runs
+from . import data, experiment, memory, optimizers, provenance, records, runs
 from .clocks import Clocks
 from .progress import Progress
 
@@ -88,20 +88,23 @@ def sweep(
     validation: Callable[[], tuple[float, float]] | None = None,
     validation_every: int = 0,
     stop_factor: float = 4.0,
+    micro_batch: int | None = None,
     look_every: int = 20,
     report: Progress | None = None,
 ) -> Sweep:
     """Run a range test on a model and leave model, optimizer and random numbers as they were.
 
-    Every parameter group's LR is scaled alike: a group made with twice the LR of the first keeps twice.
+    Every parameter group's LR is scaled alike: a group whose ``lr_scale`` is 2 has twice the LR of the others.
 
     Args:
+        loss_function: (output, labels) → the mean loss over the batch.
         forward: how the model is applied to a batch, where that needs a context such as autocast.
         batches: endless iterator of (inputs, labels) on the model's device.
         lrs: LR of each step [steps].
         validation: returns (loss, accuracy) on a validation set; called every `validation_every` steps.
         stop_factor: exploded is: five losses in a row exceed ``max(f·L0, L0 + f)``, L0 being the median of
             the first tenth of the steps. Far enough above the minimum to leave the extraction what it needs.
+        micro_batch: samples that are computed at once; gradients accumulate to those of the batch.
         look_every: steps between two looks at the losses (each waits for the device once).
         report: told how far the sweep is.
     """
@@ -121,12 +124,8 @@ def sweep(
                 validation_loss[step] = validation()[0]
             x, y = next(batches)
             optimizer.zero_grad(set_to_none=True)
-            output = model(x) if forward is None else forward(model, x)
-            loss = loss_function(output, y)
-            loss.backward()
+            losses[step], correct[step] = _gradients(model, x, y, loss_function, forward, micro_batch)
             optimizer.step()
-            losses[step] = loss.detach()
-            correct[step] = (output.detach().argmax(1) == y).double().mean()
             if (step + 1) % look_every == 0 or step + 1 == total:
                 known = losses[: step + 1].cpu().numpy()
                 report.made(step + 1, lambda known=known: float(known[-1]))
@@ -138,6 +137,27 @@ def sweep(
         stopped = {**stopped, "lr": float(lrs[stopped["step"]])}
     loss = losses[:made].float().cpu().numpy()
     return Sweep(lrs[:made], loss, correct[:made].cpu().numpy(), validation_loss[:made], stopped)
+
+
+def _gradients(
+    model: nn.Module,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    loss_function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    forward: Callable[[nn.Module, torch.Tensor], torch.Tensor] | None,
+    micro_batch: int | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of a batch, `micro_batch` samples at a time; its mean loss and its accuracy."""
+    size = micro_batch or len(y)
+    total = right = 0
+    for part_x, part_y in zip(x.split(size), y.split(size), strict=True):
+        share = len(part_y) / len(y)
+        output = model(part_x) if forward is None else forward(model, part_x)
+        loss = loss_function(output, part_y) * share
+        loss.backward()
+        total = total + loss.detach().double()
+        right = right + (output.detach().argmax(1) == part_y).double().mean() * share
+    return total, right
 
 
 def _stop(losses: np.ndarray, total: int, factor: float) -> dict[str, Any] | None:
@@ -181,6 +201,9 @@ def run(
 
     Returns:
         The content of sweep.json.
+
+    Raises:
+        OutOfMemory: the batch, or the study's micro-batch of it, does not fit.
     """
     clocks = clocks or Clocks()
     parameters = {**spec["parameters"], "seed": spec["seed"]}
@@ -196,7 +219,7 @@ def run(
         every = parameters.get("validation_every") or 0
         validation = parts.evaluation("validation") if every else None
     parts.compile(clocks)
-    with clocks.running("train"):
+    with clocks.running("train"), memory.watched(parameters, {}):
         result = sweep(
             parts.step_model,
             parts.optimizer,
@@ -206,8 +229,12 @@ def run(
             validation=validation,
             validation_every=every,
             stop_factor=parameters.get("stop_factor") or 4.0,
+            micro_batch=parameters.get("micro_batch"),
             report=report,
         )
+    intervals = len(lrs) - (
+        not parameters.get("epochs")
+    )  # `learning_rates`: a length in steps stops short of the end
     if result.stopped:
         log.info("stopped at step %(step)d (LR %(lr).3g): %(cause)s", result.stopped)
     record = {
@@ -217,7 +244,7 @@ def run(
         "parameters": parameters,
         "digest": runs.digest(parameters),
         "spec_digest": runs.digest(spec),
-        "steps_per_decade": len(lrs) / math.log10(parameters["end_lr"] / parameters["start_lr"]),
+        "steps_per_decade": round(intervals / math.log10(parameters["end_lr"] / parameters["start_lr"]), 9),
         "steps": len(lrs),
         "stopped": result.stopped,
         "provenance": provenance.provenance(arrays.digest),
