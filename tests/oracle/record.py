@@ -2,7 +2,7 @@
 
     RANGEFINDER_DATA_DIR=<folder with MNIST/raw> python tests/oracle/record.py
 
-Writes `recorded/sweeps.npz` and `recorded/truth.json`, on one CPU core in about ten minutes. The loop is kept
+Writes `recorded/sweeps.npz` and `recorded/truth.json`, on one CPU core in about twenty minutes. The loop is kept
 apart from the engine on purpose, so that the record does not depend on what it is used to judge.
 """
 
@@ -118,7 +118,7 @@ def main() -> None:
     torch.set_num_threads(1)
     started = time.monotonic()
     splits = {"digits": load_digits_split(), "mnist": load_mnist_split(Path(arguments.data))}
-    grid = itertools.product(splits, ("mlp", "lenet", "bncnn"), ("sgd", "adam"), (32, 128))
+    grid = itertools.product(splits, ("mlp", "lenet", "bncnn"), ("sgd", "adam"), (32, 64, 128))
     sweeps, problems = {}, []
     for dataset, model, optimizer, size in grid:
         name = f"{dataset}-{model}-{optimizer}-bs{size}"

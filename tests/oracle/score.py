@@ -28,6 +28,8 @@ from rangefinder.finder_rules import RULES  # noqa: E402
 
 DOCUMENT = HERE.parents[1] / "docs" / "lr-range.md"
 BEGIN, END = "<!-- score table: begin -->", "<!-- score table: end -->"
+PARTS = ("tuned", "reported", "fresh")
+SPEEDS = (100, 350, 1400)  # steps of the real sweeps, all over seven decades
 TOLERANCE = 0.01  # of accuracy, below the best of the grid
 
 Rule = Callable[[np.ndarray, np.ndarray], float | None]
@@ -44,7 +46,7 @@ class RealCheck:
     problem: str
     steps: int
     seed: int
-    reported: bool
+    part: str  # "tuned", "reported" or "fresh"
     lr: np.ndarray  # [steps]
     loss: np.ndarray  # [steps]
     grid: np.ndarray  # [LRs] trained at
@@ -75,7 +77,11 @@ class RealCheck:
 
 
 def real_checks() -> list[RealCheck]:
-    """All recorded sweeps. The halves are a chequerboard over data set, model, optimizer and batch size."""
+    """All recorded sweeps.
+
+    Tuned and reported half are a chequerboard over data set, model, optimizer and batch sizes 32 and 128; batch size 64
+    is the fresh part.
+    """
     truth = json.loads((HERE / "recorded" / "truth.json").read_text())
     sweeps = np.load(HERE / "recorded" / "sweeps.npz")
     problems = {problem["name"]: problem for problem in truth["problems"]}
@@ -98,7 +104,7 @@ def real_checks() -> list[RealCheck]:
                 name,
                 int(steps),
                 int(seed),
-                cell % 2 == 1,
+                "fresh" if problem["batch_size"] == 64 else ("tuned", "reported")[cell % 2],
                 lr,
                 sweeps[key].astype(np.float64),
                 np.array(problem["lr"]),
@@ -110,23 +116,29 @@ def real_checks() -> list[RealCheck]:
 
 @cache
 def scores() -> dict[str, dict[str, float]]:
-    """Per finder: hits and number of checks of each half, and shifts in decades between the sweep's speeds."""
+    """Per finder, for each part: hits, number of checks, and shifts in decades between the sweep's speeds."""
     suites = {"synthetic": synthetic.checks(), "real": real_checks()}
     table = {}
     for name, (_, rule) in FINDERS.items():
         row = {}
         for suite, checks in suites.items():
             answers = {(check.group, check.steps): rule(check.lr, check.loss) for check in checks}
-            for half, reported in (("tuned", False), ("reported", True)):
-                chosen = [check for check in checks if check.reported == reported]
-                row[f"{suite}_{half}_hits"] = sum(
-                    check.hit(answers[check.group, check.steps]) for check in chosen
-                )
-                row[f"{suite}_{half}_checks"] = len(chosen)
-            groups = {check.group for check in checks if check.reported}
-            shifts = [_shift(answers[group, 100], answers[group, 350]) for group in sorted(groups)]
-            row[f"{suite}_shift"] = float(np.median(shifts))
-            row[f"{suite}_shift_90"] = float(np.quantile(shifts, 0.9, method="higher"))
+            for part in PARTS:
+                chosen = [check for check in checks if check.part == part]
+                groups = sorted({check.group for check in chosen})
+                for steps in SPEEDS if suite == "real" else ():
+                    same = [check for check in chosen if check.steps == steps]
+                    right = sum(check.hit(answers[check.group, steps]) for check in same)
+                    row[f"real_{part}_share_{steps}"] = right / len(same)
+                shifts = [_shift(answers[group, 100], answers[group, 350]) for group in groups]
+                row |= {
+                    f"{suite}_{part}_checks": len(chosen),
+                    f"{suite}_{part}_hits": sum(
+                        check.hit(answers[check.group, check.steps]) for check in chosen
+                    ),
+                    f"{suite}_{part}_shift": float(np.median(shifts)),
+                    f"{suite}_{part}_shift_90": float(np.quantile(shifts, 0.9, method="higher")),
+                }
         table[name] = row
     return table
 
@@ -155,10 +167,10 @@ def quadratics(momentum: float | None) -> dict[str, float]:
 
 
 def trainable() -> dict[str, np.ndarray]:
-    """lr_max over the end of the trainable LRs, on the real sweeps of the reported half; by number of steps."""
+    """lr_max over the end of the trainable LRs, on the real sweeps not tuned on; by number of steps."""
     ratios: dict[str, list[float]] = {}
     for check in real_checks():
-        if check.reported:
+        if check.part != "tuned":
             found = lr_range.extract_one(check.lr, check.loss).lr_max
             ratios.setdefault(str(check.steps), []).append(
                 math.nan if found is None else found / check.trainable
@@ -182,17 +194,34 @@ def report() -> str:
     ]
     for name, (title, _) in FINDERS.items():
         row = table[name]
-        cells = [
-            f"{100 * row[f'{suite}_{half}_hits'] / row[f'{suite}_{half}_checks']:.1f}"
-            for half in ("reported", "tuned")
-            for suite in ("synthetic", "real")
-        ]
-        cells += [
-            f"{_number(row[f'{suite}_shift'])} ({_number(row[f'{suite}_shift_90'])})"
-            for suite in ("synthetic", "real")
-        ]
+        cells = _hits(row, "reported") + _hits(row, "tuned") + _shifts(row, "reported")
         lines.append(f"| {title} | {' | '.join(cells)} |")
-    lines += ["", _winners(table), ""]
+    lines += [
+        "",
+        _winners(table, "reported"),
+        "",
+        f"The same on the **fresh** part: {some['synthetic_fresh_checks']} synthetic checks with other seeds, and "
+        f"{some['real_fresh_checks']} real ones with another batch size.",
+        "",
+        "| rule | synthetic | real | shift, synthetic | shift, real |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, (title, _) in FINDERS.items():
+        row = table[name]
+        lines.append(f"| {title} | {' | '.join(_hits(row, 'fresh') + _shifts(row, 'fresh'))} |")
+    lines += [
+        "",
+        _winners(table, "fresh"),
+        "",
+        "Real hits of `suggested_lr`, in %, by the speed of the sweep:",
+        "",
+        "| steps per decade | reported | fresh | tuned |",
+        "| ---: | ---: | ---: | ---: |",
+    ]
+    for steps in SPEEDS:
+        cells = [f"{100 * some[f'real_{part}_share_{steps}']:.0f}" for part in ("reported", "fresh", "tuned")]
+        lines.append(f"| {steps / 7:.0f} | {' | '.join(cells)} |")
+    lines.append("")
     lines += [
         "`lr_max` over the true threshold, 100 random quadratics each (50 steps per decade):",
         "",
@@ -212,7 +241,7 @@ def report() -> str:
     lines += [
         "",
         "`lr_max` over the largest LR that still trains to within ten points of the best accuracy, real sweeps "
-        "of the reported half:",
+        "of the reported half and the fresh part:",
         "",
         "| steps of the sweep | sweeps | 10 % | median | 90 % |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -223,19 +252,34 @@ def report() -> str:
     return "\n".join(lines)
 
 
+def _hits(row: dict[str, float], part: str) -> list[str]:
+    return [
+        f"{100 * row[f'{suite}_{part}_hits'] / row[f'{suite}_{part}_checks']:.1f}"
+        for suite in ("synthetic", "real")
+    ]
+
+
+def _shifts(row: dict[str, float], part: str) -> list[str]:
+    return [
+        f"{_number(row[f'{suite}_{part}_shift'])} ({_number(row[f'{suite}_{part}_shift_90'])})"
+        for suite in ("synthetic", "real")
+    ]
+
+
 def _number(value: float) -> str:
     return "∞" if math.isinf(value) else f"{value:.2f}"
 
 
-def _winners(table: dict[str, dict[str, float]]) -> str:
-    """A sentence that names every column of the reported half in which another rule is ahead of ours."""
+def _winners(table: dict[str, dict[str, float]], part: str) -> str:
+    """A sentence that names every column of a part in which another rule is ahead of ours."""
     columns = {
-        "synthetic hits": ("synthetic_reported_hits", -1),
-        "real hits": ("real_reported_hits", -1),
-        "synthetic shift": ("synthetic_shift", 1),
-        "real shift": ("real_shift", 1),
-        "synthetic shift, 90 % quantile": ("synthetic_shift_90", 1),
-        "real shift, 90 % quantile": ("real_shift_90", 1),
+        f"{suite} {label}": (f"{suite}_{part}_{key}", sign)
+        for label, key, sign in (
+            ("hits", "hits", -1),
+            ("shift", "shift", 1),
+            ("shift, 90 % quantile", "shift_90", 1),
+        )
+        for suite in ("synthetic", "real")
     }
     ahead = []
     for label, (key, sign) in columns.items():

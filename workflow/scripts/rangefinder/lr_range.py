@@ -26,7 +26,10 @@ LEAST_POINTS = 20  # fewer steps than this carry no curve
 BANDWIDTH = 0.12  # of the smoother, in decades; two steps where the sweep is so fast that this is less
 LEAST_DESCENT = 0.05  # of the initial loss: less is no descent
 GIVE_BACK = 0.15  # the loss has turned up where it has lost this much of its descent again
-BACK_OFF = 2.5  # suggested_lr is the centre of the basin divided by this
+BACK_OFF = 1.5  # how far suggested_lr stays below the LR at which the basin would be left slowly
+UNSEEN = 1e-4  # of what is seen: what an instability grows from
+WORK = 50  # steps per decade of the sweep whose half of the descent is the LR that is enough to learn
+TOWARDS = 0.2  # how far suggested_lr goes from there towards that LR, as a share of the decades between
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,30 @@ def stability_threshold(lr: np.ndarray, loss: np.ndarray, turn: int) -> float:
     return float(np.exp(np.median(estimate)))
 
 
+def suggestion(centre: float, half: float, steps_per_decade: float) -> float:
+    """The suggested LR, from the centre of the basin and the LR at which half of the descent was done.
+
+    Both move with the speed of a sweep, and each in a way that is known. With n steps per decade:
+
+    - An instability has to grow before it is seen. On a quadratic the loss grows by ``(2 LR/t − 1)²`` per step above
+      the threshold t, about ``exp(4u)`` at ``LR = t·exp(u)``; summed over the ``n/ln 10`` steps per unit of u, it has
+      grown by 1/`UNSEEN` at ``u = √(ln(1/UNSEEN) · ln(10) / (2n))``. The basin's centre is taken back by exp(u).
+    - The progress of a sweep is the sum of its LRs, ``LR · n / ln 10``, so that half of the descent is done at an LR in
+      proportion to 1/n. It is taken to `WORK` steps per decade.
+
+    The lower of the two pulls a little: a basin that is wide is best left further behind than a narrow one.
+
+    Args:
+        centre: LR in the middle of the basin of the smoothed loss.
+        half: LR at which half of the descent was done.
+        steps_per_decade: n.
+    """
+    delay = math.sqrt(math.log(1 / UNSEEN) * math.log(10) / (2 * steps_per_decade))
+    most = centre / (BACK_OFF * math.exp(delay))
+    enough = half * steps_per_decade / WORK
+    return min(most, most ** (1 - TOWARDS) * enough**TOWARDS)
+
+
 def extract_one(lr: np.ndarray, loss: np.ndarray) -> SeedRange:
     """The LR range of one sweep.
 
@@ -212,10 +239,10 @@ def extract_one(lr: np.ndarray, loss: np.ndarray) -> SeedRange:
     turn = _stay(loss[:finite], level, lowest)
     lr_max = float(x[-1]) if turn is None else stability_threshold(lr[:finite], loss[:finite], turn)
     basin_end = float(x[lowest + risen[0]]) if len(risen) else float(lr[end])
-    lr_min = min(float(x[above[-1]]), lr_max)
+    half = float(x[above[-1]])
     centre = min(math.sqrt(float(x[lowest]) * basin_end), lr_max)
-    suggested = max(centre / BACK_OFF, lr_min)
-    return SeedRange("ok", lr_min, suggested, lr_max, **known)
+    suggested = suggestion(centre, half, 1 / float(np.median(np.diff(np.log10(lr)))))
+    return SeedRange("ok", min(half, suggested), suggested, lr_max, **known)
 
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, float | None]:

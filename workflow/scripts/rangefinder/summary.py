@@ -17,7 +17,7 @@ STATUS_WORDS = {
     "no_descent": "the loss never fell: no learning rate can be suggested",
     "right_censored": "the loss still fell at the end of the sweep: raise end_lr",
     "left_censored": "the best is at the start of the sweep: lower start_lr",
-    "diverged": "the loss was not finite from the start",
+    "diverged": "the loss exploded, or was not finite, before it fell: lower start_lr, or raise steps_per_decade",
     "too_few_points": "too few steps to tell: raise steps_per_decade",
 }
 MOST_NAMED = 3  # schedules that tie are named in the headline up to this many
