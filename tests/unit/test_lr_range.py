@@ -61,6 +61,16 @@ def test_a_spike_at_the_start_changes_little():
     assert abs(np.log10(found.suggested_lr / clean.suggested_lr)) < 0.05
 
 
+@pytest.mark.parametrize("height", [1e3, 1e30, np.inf])
+def test_a_jump_within_one_step_is_no_growth_rate(height):
+    """The loss is at its least up to 0.1, and beyond it is `height`: whatever that is, the range ends near 0.1."""
+    loss = np.where(LR <= 0.1, FALL, height)
+    found = lr_range.extract_one(LR, loss)
+    assert found.status == "ok" and found.truncated_at_lr == LR[LR > 0.1][0]
+    assert 0.1 / 8 < found.lr_max <= 0.1 * 10**0.05  # the rise is seen two steps late
+    assert found.lr_min <= found.suggested_lr <= found.lr_max and found.suggested_lr > 0.1 / 20
+
+
 def test_one_point_is_too_few():
     found = lr_range.extract_one(LR[:1], np.array([2.3]))
     assert (found.status, found.suggested_lr) == ("too_few_points", None)
@@ -152,11 +162,36 @@ def test_the_suggestion_does_not_move_with_the_progress_that_a_slower_sweep_make
     assert found[0] == pytest.approx(0.04**lr_range.TOWARDS, rel=1e-12)
 
 
-def test_the_suggestion_is_inside_the_range_whatever_the_sweep():
-    for seed in range(200):
-        one = score.synthetic.make_quadratic(seed)
-        found = lr_range.extract_one(one.lr, one.loss)
-        assert found.status != "ok" or found.lr_min <= found.suggested_lr <= found.lr_max
+def hostile(seed):
+    """A sweep of any length, spacing and shape of loss, with values that no loss should have [steps] each."""
+    random = np.random.default_rng(seed)
+    lr = np.unique(10 ** random.uniform(-8, 2, random.integers(2, 300)))
+    size, noise = len(lr), random.standard_normal(len(lr))
+    loss = [
+        10 ** random.uniform(-30, 30) * np.abs(noise),
+        np.cumsum(noise),  # below zero too
+        2.3 + np.arange(size) * random.uniform(-0.01, 0.01) + 0.02 * noise,
+        np.exp(random.uniform(-1, 1) * np.arange(size)),
+        0.5 + 1.8 / (1 + (lr / 1e-2) ** 2) + lr**4 + 0.02 * noise,
+        random.choice([0, 1e308, -1e308, 2.3], size),
+    ][seed % 6]
+    loss[random.integers(size, size=random.integers(3))] = random.choice([np.nan, np.inf, -np.inf, 1e30, 0])
+    return lr, loss
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid", "ignore:divide")
+def test_whatever_the_sweep_numbers_are_in_order_and_inside_it_or_there_are_none():
+    quadratics = [score.synthetic.make_quadratic(seed) for seed in range(100)]
+    seen = set()
+    for lr, loss in [hostile(seed) for seed in range(600)] + [(one.lr, one.loss) for one in quadratics]:
+        found = lr_range.extract_one(lr, loss)
+        seen.add(found.status)
+        numbers = [found.lr_min, found.suggested_lr, found.lr_max]
+        if found.status == "ok":
+            assert numbers == sorted(numbers) and lr[0] <= numbers[0] and numbers[2] <= lr[-1]
+        else:
+            assert numbers == [None] * 3
+    assert seen == set(lr_range.STATUSES)
 
 
 def test_the_documented_score_is_the_one_that_is_measured():

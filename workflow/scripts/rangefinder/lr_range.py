@@ -28,6 +28,9 @@ LEAST_DESCENT = 0.05  # of the initial loss: less is no descent
 GIVE_BACK = 0.15  # the loss has turned up where it has lost this much of its descent again
 BACK_OFF = 1.5  # how far suggested_lr stays below the LR at which the basin would be left slowly
 UNSEEN = 1e-4  # of what is seen: what an instability grows from
+MOST_LATE = (
+    5.0  # times lr_max, and no more, is the LR of the least loss: a jump in one step measures no growth
+)
 WORK = 50  # steps per decade of the sweep whose half of the descent is the LR that is enough to learn
 TOWARDS = 0.2  # how far suggested_lr goes from there towards that LR, as a share of the decades between
 
@@ -165,10 +168,11 @@ def stability_threshold(lr: np.ndarray, loss: np.ndarray, turn: int) -> float:
     start = int(below[-1]) if len(below) else 0
     above = loss - np.median(loss[max(0, start - 6) : start + 1])
     rise = np.arange(start, min(turn + 3, len(loss) - 1))
-    rise = rise[(above[rise] > loss[rise] / 2) & (above[rise + 1] > 0)]
+    rise = rise[(above[rise] > np.maximum(loss[rise] / 2, 0)) & (above[rise + 1] > 0)]
+    growth = np.sqrt(np.maximum(above[rise + 1] / above[rise], 1.0))
+    rise, growth = rise[np.isfinite(growth)], growth[np.isfinite(growth)]
     if not len(rise):
         return float(lr[turn])
-    growth = np.sqrt(np.maximum(above[rise + 1] / above[rise], 1.0))
     estimate = np.log(lr[rise]) + np.log(2 / (growth + 1)) + 0.5 * np.log(2 * growth / (growth + 1))
     return float(np.exp(np.median(estimate)))
 
@@ -236,12 +240,14 @@ def extract_one(lr: np.ndarray, loss: np.ndarray) -> SeedRange:
     if not len(above) or above[-1] < head:
         return SeedRange("left_censored", **known)
 
+    per_decade = 1 / float(np.median(np.diff(np.log10(lr))))
     turn = _stay(loss[:finite], level, lowest)
     lr_max = float(x[-1]) if turn is None else stability_threshold(lr[:finite], loss[:finite], turn)
+    lr_max = max(lr_max, float(x[lowest]) / MOST_LATE, float(lr[0]))
     basin_end = float(x[lowest + risen[0]]) if len(risen) else float(lr[end])
     half = float(x[above[-1]])
     centre = min(math.sqrt(float(x[lowest]) * basin_end), lr_max)
-    suggested = suggestion(centre, half, 1 / float(np.median(np.diff(np.log10(lr)))))
+    suggested = max(suggestion(centre, half, per_decade), float(lr[0]))
     return SeedRange("ok", min(half, suggested), suggested, lr_max, **known)
 
 
