@@ -3,7 +3,15 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from rangefinder import batch_figures, curve_figures, drawing, panels, replay_figures
+from rangefinder import (
+    batch_figures,
+    curve_figures,
+    drawing,
+    lr_range,
+    panels,
+    range_figures,
+    replay_figures,
+)
 from rangefinder.cells import Cell
 from rangefinder.published_curves import Curve
 from rangefinder.statistics import mean_interval
@@ -161,3 +169,66 @@ def test_a_schedule_in_steps_is_drawn_where_it_changes():
         curve_figures.lr_schedules.__wrapped__([cell("s", "sgd", "step", 64, 0.1, record=record)])
     )
     assert list(drawn.values()) == [[[0, 0.1], [10, 0.01], [19, 0.01]]]
+
+
+def range_entry(losses):
+    """The content of range.json as far as the figure reads it, and the sweeps it is of, one per loss [steps]."""
+    lr = np.logspace(-5, 1, 301)
+    columns = [{"seed": seed, "lr": lr, "loss": loss} for seed, loss in enumerate(losses)]
+    sweeps = [{"columns": column, "sweep": {"seed": column["seed"]}} for column in columns]
+    return {"range_test": "sgd"} | lr_range.extract(columns), sweeps
+
+
+def bowl(seed, centre=1e-2):
+    lr = np.logspace(-5, 1, 301)
+    noise = 0.02 * np.random.default_rng(seed).standard_normal(301)
+    return 0.5 + 1.8 / (1 + (lr / centre) ** 2) + lr**4 + noise
+
+
+def test_the_range_figure_has_every_raw_point_the_curves_the_band_the_suggestion_and_the_other_rules():
+    losses = [bowl(0), bowl(1, 2e-2)]
+    losses[1][-9:] = np.nan
+    entry, sweeps = range_entry(losses)
+    figure = range_figures.range_test.__wrapped__(entry, sweeps, lr_range.smooth)
+    (axes,) = figure.axes
+    lines = axes.lines
+    raw = [line for line in lines if line.get_linestyle() == "None" and len(line.get_xdata()) > 100]
+    assert len(raw) == 2 and raw[0].get_marker() != raw[1].get_marker()  # seeds are told apart without colour
+    for line, loss in zip(raw, losses, strict=True):
+        assert np.array_equal(line.get_ydata(), loss[np.isfinite(loss)])
+    curves = [line for line in lines if line.get_label().startswith("smoothed")]
+    assert len({str(line._dash_pattern) for line in curves}) == 2  # and so are their curves
+    for line, loss in zip(curves, losses, strict=True):
+        assert np.array_equal(line.get_ydata(), lr_range.smooth(np.logspace(-5, 1, 301), loss)[1])
+    (band,) = axes.patches
+    assert [band.get_x(), band.get_x() + band.get_width()] == pytest.approx(
+        [entry["lr_min"]["value"], entry["lr_max"]["value"]], rel=1e-12
+    )
+    (suggested,) = [line for line in lines if line.get_label().startswith("suggested")]
+    assert suggested.get_xdata() == [entry["suggested_lr"]["value"]] * 2
+    interval = [entry["suggested_lr"]["low"], entry["suggested_lr"]["high"]]
+    assert interval in [list(line.get_xdata()) for line in lines]
+    marks = {
+        line.get_label().rsplit(" ", 1)[0]: line for line in lines if line.get_marker() not in ("None", "|")
+    }
+    answered = {rule["title"]: rule["value"] for rule in entry["rules"].values() if rule["value"]}
+    assert len(answered) == 7 and {name: marks[name].get_xdata()[0] for name in answered} == answered
+    assert len({marks[name].get_marker() for name in answered}) == 7
+    plt.close(figure)
+
+
+@pytest.mark.parametrize(
+    ("loss", "status"),
+    [
+        (np.full(301, np.nan), "diverged"),
+        (np.full(301, 2.3), "no_descent"),
+        (2.3 - 0.005 * np.arange(301), "right_censored"),
+    ],
+)
+def test_a_range_figure_without_a_range_has_no_band_and_no_suggestion(loss, status):
+    entry, sweeps = range_entry([loss])
+    figure = range_figures.range_test.__wrapped__(entry, sweeps, lr_range.smooth)
+    (axes,) = figure.axes
+    assert entry["status"] == status and axes.get_title() == f"sgd: {status.replace('_', ' ')}"
+    assert not axes.patches and not [line for line in axes.lines if line.get_label().startswith("suggested")]
+    plt.close(figure)
