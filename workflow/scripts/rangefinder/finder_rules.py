@@ -4,7 +4,7 @@ Each rule does all that its package does between the raw loss and the suggestion
 both ends, suggestion, in the package's own precision. Known faults are kept, and named in the rule's `note`. What a
 package answers with an exception, or with None, is None here.
 
-Checked against the packages themselves: fastai 2.8.12, Lightning 2.6.6, torch-lr-finder 0.2.2, ignite 0.5.4.
+Checked against the packages themselves: fastai 2.8.12, Lightning 2.6.6, torch-lr-finder 0.2.2, ignite 0.5.5.
 """
 
 from __future__ import annotations
