@@ -249,6 +249,17 @@ def test_an_optimizer_of_the_users_own(tmp_path, monkeypatch):
         build({"name": name, "rhoo": 0.8})
 
 
+def test_groups_of_the_users_own_optimizer_keep_their_share_of_the_lr(tmp_path, monkeypatch):
+    code = (
+        "def make(parameters, lr):\n"
+        "    groups = [{'params': parameters[:1]}, {'params': parameters[1:], 'lr': lr / 10}]\n"
+        "    return torch.optim.SGD(groups, lr=lr)\n"
+    )
+    optimizer = build({"name": own(tmp_path, monkeypatch, code)}, lr=0.2)
+    optimizers.set_lr(optimizer, 3.0)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([3.0, 0.3], rel=1e-12)
+
+
 def test_a_users_function_must_give_an_optimizer(tmp_path, monkeypatch):
     name = own(tmp_path, monkeypatch, "def make(parameters, lr):\n    return lr\n")
     with pytest.raises(InputError, match=r"made no optimizer.*own\.py:make.*torch\.optim\.Optimizer"):

@@ -42,7 +42,7 @@ def test_the_writeups_own_sweep_is_expressible():
 
 def test_everything_is_as_before_afterwards():
     model, x, y = problem()
-    model.eval()
+    model[1].eval()  # a frozen layer in a model that trains
     optimizer = torch.optim.SGD(
         [{"params": model[0].parameters(), "lr": 0.5}, {"params": model[2].parameters()}],
         lr=0.1,
@@ -52,6 +52,7 @@ def test_everything_is_as_before_afterwards():
     optimizer.step()
     weights, state = copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict())
     rng = torch.get_rng_state()
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
     range_test.sweep(
         model, optimizer, endless(x, y), range_test.learning_rates(1e-4, 10, steps_per_decade=10)
     )
@@ -60,7 +61,8 @@ def test_everything_is_as_before_afterwards():
     for key, value in optimizer.state_dict()["state"].items():
         assert torch.equal(value["momentum_buffer"], state["state"][key]["momentum_buffer"])
     assert torch.equal(torch.get_rng_state(), rng)
-    assert not model.training
+    assert model.training and not model[1].training
+    assert all(torch.equal(kept, now.grad) for kept, now in zip(gradients, model.parameters(), strict=True))
 
 
 def test_the_losses_are_those_of_a_plain_loop():

@@ -29,7 +29,10 @@ def untouched(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[No
     """Restore model, optimizer and random number generators at the end of the block."""
     model_state = copy.deepcopy(model.state_dict())
     optimizer_state = copy.deepcopy(optimizer.state_dict())
-    training = model.training
+    # Of each module: a frozen layer may differ from the model.
+    training = {module: module.training for module in model.modules()}
+    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
+    optimizer.zero_grad(set_to_none=True)  # lets the gradients kept above go unchanged
     rng = torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
     try:
@@ -37,8 +40,10 @@ def untouched(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[No
     finally:
         model.load_state_dict(model_state)
         optimizer.load_state_dict(optimizer_state)
-        optimizer.zero_grad(set_to_none=True)
-        model.train(training)
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+        for module, was_training in training.items():
+            module.training = was_training
         torch.set_rng_state(rng)
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)

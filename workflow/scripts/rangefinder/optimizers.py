@@ -191,6 +191,12 @@ def _from_user(
     if not isinstance(made, torch.optim.Optimizer):
         allowed = "a function (parameters, lr, **arguments) that returns a torch.optim.Optimizer"
         raise InputError("made no optimizer", key="optimizer.name", value=reference, allowed=allowed)
+    first = made.param_groups[0].get("lr")
+    for (
+        group
+    ) in made.param_groups:  # `set_lr` sets all of them: one made with twice the first's LR keeps twice
+        if "lr_scale" not in group and first and group.get("lr") not in (None, first):
+            group["lr_scale"] = float(group["lr"]) / float(first)
     return made
 
 
