@@ -69,11 +69,12 @@ SchedulerParameters=batch_sched_delay=0,bf_interval=5,sched_interval=5
 PartitionName=gpu Nodes=ALL Default=YES LLN=YES MaxTime=INFINITE State=UP
 """
 
-# What an administrator's prolog does on many clusters: a temporary folder per node, here on one file system. It also
-# notes which device each task was given, from start to end.
+# A folder for temporary files, and one for leases, per node: here all nodes share one file system. It also notes which
+# device each task was given, from start to end.
 PROLOG = """#!/bin/sh
 mkdir -p {folder}/tmp/$SLURMD_NODENAME
 echo "export TMPDIR={folder}/tmp/$SLURMD_NODENAME"
+echo "export RANGEFINDER_LEASES={folder}/tmp/$SLURMD_NODENAME/leases"
 echo "start $(date +%s.%N) $SLURM_JOB_ID ${{SLURM_STEP_ID:-batch}} $SLURMD_NODENAME ${{CUDA_VISIBLE_DEVICES:-none}}" \
 >>{folder}/tasks
 """
@@ -101,7 +102,12 @@ def unavailable() -> str | None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *PACKAGES]):
         done = subprocess.run(
-            ["apt-get", *command], env=environment, capture_output=True, text=True, check=False
+            # Another installation may be under way: wait for it, rather than have every test skipped.
+            ["apt-get", "-o", "DPkg::Lock::Timeout=300", *command],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode != 0:
             return f"apt-get {command[0]} failed: {' '.join(done.stderr.split())[-300:]}"

@@ -267,8 +267,10 @@ def test_a_run_on_several_gpus_has_them_on_one_node(cluster, local, on_cluster, 
     wait_for(lambda: cluster.jobs(run) and cluster.reason(run) == "Resources", process)
     cluster.command("scancel", *[job for job, *_ in cluster.jobs("taken")])
     ended(process)
-    devices = [device for _, _, job, _, _, device in cluster.tasks()[before:] if device.count(",") == 2]
-    assert set(devices) == {"0,1,2"}
+    # Which three is Slurm's choice: the jobs that had the others may have left them one by one.
+    given = {(node, device) for *_, node, device in cluster.tasks()[before:] if "," in device}
+    threes = [device for _, device in given if len(set(device.split(","))) == 3]
+    assert len(threes) == 1
     machine = json.loads((place.folder / f"results/small/runs/{run}/machine.json").read_text())
     assert machine["processes"] == 3
     assert train_losses(place, run)[:5] == pytest.approx(train_losses(local, run)[:5], rel=1e-4)

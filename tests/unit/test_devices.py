@@ -4,6 +4,9 @@ import multiprocessing
 import os
 import signal
 import stat
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -34,7 +37,7 @@ def machine(monkeypatch, tmp_path):
 
 
 def pool(count):
-    return [Device(f"GPU-{index}", str(index)) for index in range(count)]
+    return [Device(f"GPU-{index}", str(index), index) for index in range(count)]
 
 
 def job(log: Path, number: int, count: int, slots: int, size: int, hold: float, together=None) -> None:
@@ -85,6 +88,7 @@ def test_a_killed_job_frees_its_device(tmp_path):
     victim = CONTEXT.Process(target=job, args=(log, 0, 1, 1, 1, 60))
     victim.start()
     while not log.exists():
+        assert victim.is_alive()
         time.sleep(0.01)
     with (
         pytest.raises(InputError, match=r"no 1 of 1 GPUs became free"),
@@ -94,7 +98,7 @@ def test_a_killed_job_frees_its_device(tmp_path):
     os.kill(victim.pid, signal.SIGKILL)
     victim.join()
     with devices.lease(1, pool=pool(1), timeout_s=5) as lease:
-        assert lease.devices == (Device("GPU-0", "0"),)
+        assert lease.devices == tuple(pool(1))
 
 
 def test_a_set_that_cannot_be_whole_holds_nothing(tmp_path):
@@ -154,6 +158,22 @@ def test_the_page_for_users_has_these_words(monkeypatch, count, limit):
     assert f"    {devices.outlook(limit)}\n" in page.read_text()
 
 
+def test_the_page_for_users_has_the_words_of_a_wait_and_its_end(caplog):
+    page = (Path(__file__).resolve().parents[2] / "docs/cluster.md").read_text()
+    for size in (1, 2):
+        caplog.clear()
+        with (
+            caplog.at_level("INFO"),
+            devices.lease(size, pool=pool(size)),
+            pytest.raises(InputError) as error,
+            devices.lease(1, pool=pool(size), timeout_s=0.3),
+        ):
+            pass
+        (waits,) = (text for text in caplog.messages if "waiting" in text)
+        assert f"    INFO {waits}\n" in page
+        assert f"    error: {error.value}\n".replace(" 0 s", " 86400 s") in page
+
+
 def test_mig_instances_stand_for_their_gpu():
     assert [device.uuid[:8] for device in devices.parse_listing(LISTING)] == [
         "GPU-5a1b",
@@ -168,6 +188,7 @@ def test_mig_instances_stand_for_their_gpu():
         (None, ["GPU-5a1b", "MIG-aaaa", "MIG-bbbb"]),
         ("", []),
         ("0", ["GPU-5a1b"]),
+        ("1,0", ["MIG-aaaa", "GPU-5a1b"]),  # of a GPU that is split CUDA takes the first instance
         ("MIG-bbbb2222-0000-1111-2222-333344445555", ["MIG-bbbb"]),
         ("GPU-5a1b", ["GPU-5a1b"]),  # a shortened UUID is CUDA's own habit
         ("0,7", ["GPU-5a1b"]),
@@ -186,7 +207,7 @@ def test_masks(monkeypatch, mask, expected):
     [("17", None, False), ("17", "", False), ("17", "0", True), (None, None, True)],
 )
 def test_a_slurm_job_was_given_what_slurm_names_and_not_what_the_node_has(monkeypatch, job, mask, expected):
-    monkeypatch.setattr(devices, "_listing", lambda: [Device("GPU-a", "GPU-a")])
+    monkeypatch.setattr(devices, "_listing", lambda: [Device("GPU-a", "GPU-a", 0)])
     for name, value in (("SLURM_JOB_ID", job), ("CUDA_VISIBLE_DEVICES", mask)):
         monkeypatch.delenv(name, raising=False)
         if value is not None:
@@ -199,11 +220,136 @@ def test_two_masks_that_name_one_device_meet_in_one_lock(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     by_index = devices.visible()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-5a1b6f4e-0000-1111-2222-333344445555")
-    assert by_index[0].uuid == devices.visible()[0].uuid
+    assert by_index == devices.visible()
+
+
+def test_a_job_is_shown_the_device_that_it_locks_by_uuid(monkeypatch):
+    """CUDA counts the fastest GPU first and nvidia-smi by the bus: an index is not the same GPU to both."""
+    monkeypatch.setattr(devices, "_listing", lambda: devices.parse_listing(LISTING))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with devices.lease(1) as lease:
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == lease.devices[0].uuid
+        assert lease.devices[0].uuid == "GPU-5a1b6f4e-0000-1111-2222-333344445555"
+
+
+def test_without_a_listing_the_masks_own_words_are_leased(monkeypatch):
+    """AMD's GPUs: nvidia-smi knows none, and HIP takes indices from CUDA_VISIBLE_DEVICES."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    with devices.lease(1) as lease:
+        assert lease.devices == (Device("index-2", "2"),)
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
+
+
+def test_a_run_on_several_gpus_has_no_mig_instances(tmp_path):
+    mixed = devices.parse_listing(LISTING)
+    with (
+        pytest.raises(
+            InputError,
+            match=r"^gpus_per_run: a run on several GPUs needs whole ones, not MIG instances \(got 2\); allowed: 1$",
+        ),
+        devices.lease(2, pool=mixed, timeout_s=0),
+    ):
+        pass
+    whole = [Device("GPU-x", "GPU-x", 2), *mixed]
+    with devices.lease(2, pool=whole, timeout_s=0) as lease:
+        assert [device.uuid[:8] for device in lease.devices] == ["GPU-5a1b", "GPU-x"]
+
+
+def test_users_whose_temporary_folders_differ_meet_in_one(tmp_path):
+    code = "from rangefinder import devices; print(devices.lease_folder())"
+    environment = {key: value for key, value in os.environ.items() if key != "RANGEFINDER_LEASES"}
+    environment["PYTHONPATH"] = str(Path(devices.__file__).parents[1])
+    found = set()
+    for user in ("one", "other"):
+        (tmp_path / user).mkdir()
+        variables = environment | {"TMPDIR": str(tmp_path / user)}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True
+        )
+        found.add(done.stdout)
+    assert len(found) == 1
+
+
+def another_user(user: int, folder: Path, count: int, holds, goes_on) -> None:
+    """Another user's process leases devices, until it is told to go on."""
+    os.umask(0o077)
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
+    with devices.lease(count, pool=pool(2), folder=folder, timeout_s=60):
+        holds.set()
+        assert goes_on.wait(60)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become two other users")
+def test_two_users_share_a_machine_without_meeting_on_a_device():
+    with tempfile.TemporaryDirectory() as outer:
+        Path(outer).chmod(0o755)
+        os.environ["RANGEFINDER_LEASES"] = f"{outer}/leases"
+        folder = devices.lease_folder()
+        events = [CONTEXT.Event() for _ in range(4)]
+        # The first makes one device's lock file, the second the other's; then each needs what the other made.
+        first = CONTEXT.Process(target=another_user, daemon=True, args=(12001, folder, 1, *events[:2]))
+        second = CONTEXT.Process(target=another_user, daemon=True, args=(12002, folder, 1, *events[2:]))
+        for process, holds in ((first, events[0]), (second, events[2])):
+            process.start()
+            assert holds.wait(60)
+        assert len({path.stat().st_uid for path in folder.iterdir()}) == 2
+        with pytest.raises(InputError, match="no 1 of 2 GPUs"), devices.lease(1, pool=pool(2), timeout_s=0):
+            pass
+        for process, goes_on in ((first, events[1]), (second, events[3])):
+            goes_on.set()
+            process.join(60)
+            assert process.exitcode == 0
+        for user in (12001, 12002):
+            holds, goes_on = CONTEXT.Event(), CONTEXT.Event()
+            goes_on.set()
+            process = CONTEXT.Process(
+                target=another_user, daemon=True, args=(user, folder, 2, holds, goes_on)
+            )
+            process.start()
+            process.join(60)
+            assert process.exitcode == 0 and holds.is_set()
+
+
+def test_another_users_lock_file_is_opened_as_linux_wants_it(monkeypatch):
+    """fs.protected_regular: in a folder like this one, O_CREAT on another user's file is refused."""
+    really = os.open
+
+    def guarded(path, flags, *arguments):
+        if flags & os.O_CREAT and os.path.lexists(path):
+            raise PermissionError(13, "Permission denied", path)
+        return really(path, flags, *arguments)
+
+    with devices.lease(2, pool=pool(2)):  # makes the files
+        pass
+    monkeypatch.setattr(os, "open", guarded)
+    with devices.lease(2, pool=pool(2)) as lease:
+        assert lease.devices == tuple(pool(2))
+
+
+def test_of_two_that_make_a_lock_file_at_once_both_get_it(monkeypatch, tmp_path):
+    really = os.open
+    path = tmp_path / "GPU-0.slot0.lock"
+
+    def slow(name, flags, *arguments):
+        if flags & os.O_CREAT:
+            os.close(really(path, flags, *arguments))  # by the other, between our look and our making it
+        return really(name, flags, *arguments)
+
+    monkeypatch.setattr(os, "open", slow)
+    with devices.lease(1, pool=pool(1), folder=tmp_path) as lease:
+        assert lease.devices == tuple(pool(1))
 
 
 def test_the_folder_is_open_to_other_users_and_links_are_refused(tmp_path):
-    folder = devices.lease_folder()
+    before = os.umask(0o077)
+    try:
+        folder = devices.lease_folder()
+        with devices.lease(1, pool=pool(1), folder=folder):
+            pass
+    finally:
+        assert os.umask(before) == 0o077
     assert stat.S_IMODE(folder.stat().st_mode) == 0o1777
     with devices.lease(1, pool=pool(1), folder=folder):
         (lock,) = folder.iterdir()

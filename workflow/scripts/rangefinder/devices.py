@@ -13,10 +13,9 @@ import os
 import re
 import stat
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +30,22 @@ _MIG = re.compile(r"^\s+MIG .*\(UUID: (MIG-[^)]+)\)")
 
 @dataclass(frozen=True)
 class Device:
-    """One GPU or MIG instance: `uuid` names it on this machine, `visible` is what CUDA_VISIBLE_DEVICES takes."""
+    """One GPU or MIG instance.
+
+    Attributes:
+        uuid: names it on this machine.
+        visible: what CUDA_VISIBLE_DEVICES takes for it.
+        gpu: the GPU's index as nvidia-smi counts; None where that is not known.
+    """
 
     uuid: str
     visible: str
+    gpu: int | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is a GPU, not a part of one."""
+        return not self.uuid.startswith("MIG-")
 
 
 @dataclass(frozen=True)
@@ -53,16 +64,14 @@ class Lease:
 def parse_listing(text: str) -> list[Device]:
     """The devices of `nvidia-smi -L`; a GPU split into MIG instances counts as those."""
     devices: list[Device] = []
-    split = False
     for line in text.splitlines():
         if match := _GPU.match(line):
-            devices.append(Device(match[2], match[2]))
-            split = False
-        elif match := _MIG.match(line):
-            if not split and devices and not devices[-1].uuid.startswith("MIG-"):
+            devices.append(Device(match[2], match[2], int(match[1])))
+        elif (match := _MIG.match(line)) and devices:
+            gpu = devices[-1].gpu
+            if devices[-1].is_whole:
                 devices.pop()
-            split = True
-            devices.append(Device(match[1], match[1]))
+            devices.append(Device(match[1], match[1], gpu))
     return devices
 
 
@@ -78,7 +87,9 @@ def visible() -> list[Device]:
     """The devices this process may use, in a fixed order.
 
     ``CUDA_VISIBLE_DEVICES``, where it is set (by SLURM, or by the user), masks the machine's devices by index or
-    UUID. Without nvidia-smi a masked device is named by the mask's own words, which is all there is to lock by.
+    UUID. An index is one of nvidia-smi's; a GPU that is split stands for its first MIG instance, as in CUDA. Either
+    way a job is shown the UUID that it locks: CUDA itself may count GPUs of several models in another order. Without
+    nvidia-smi a masked device is named by the mask's own words, which is all there is to lock by.
     """
     if FAKE in os.environ:
         count = int(os.environ[FAKE])
@@ -92,15 +103,16 @@ def visible() -> list[Device]:
     chosen = []
     for word in (part.strip() for part in mask.split(",")):
         if word.isdigit():
-            whole = [device for device in present if not device.uuid.startswith("MIG-")] or present
-            if present and int(word) >= len(whole):
+            named = (device for device in present if device.gpu == int(word))
+            device = next(named, None) if present else Device(f"index-{word}", word)
+            if device is None:
                 break  # CUDA ignores an index that does not exist, and all that follow it
-            chosen.append(Device(whole[int(word)].uuid if present else f"index-{word}", word))
+            chosen.append(device)
         elif word == "-1" or not word:
             break
         else:
-            full = next((device.uuid for device in present if device.uuid.startswith(word)), word)
-            chosen.append(Device(full, full))
+            named = (device for device in present if device.uuid.startswith(word))
+            chosen.append(next(named, Device(word, word)))
     return chosen
 
 
@@ -138,12 +150,16 @@ def given() -> bool:
 
 
 def lease_folder() -> Path:
-    """The folder of lock files, node-local and shared by all users (like /tmp: anyone may add, none take away)."""
-    folder = Path(os.environ.get("RANGEFINDER_LEASES") or Path(tempfile.gettempdir()) / "rangefinder-leases")
+    """The folder of lock files, node-local and shared by all users (like /tmp: anyone may add, none take away).
+
+    Not in ``TMPDIR``, which many systems set to a folder of each user's or job's own: there they would never meet.
+    """
+    folder = Path(os.environ.get("RANGEFINDER_LEASES") or "/tmp/rangefinder-leases")
     try:
-        folder.mkdir(mode=0o1777, exist_ok=True)
+        with _for_all_users():
+            folder.mkdir(mode=0o1777, exist_ok=True)
         if folder.stat().st_uid == os.geteuid():
-            folder.chmod(0o1777)  # mkdir's mode went through the umask
+            folder.chmod(0o1777)  # where mkdir gives no sticky bit
     except OSError as error:
         raise InputError(
             f"cannot be made: {error.strerror}", file=folder, key="RANGEFINDER_LEASES"
@@ -151,19 +167,38 @@ def lease_folder() -> Path:
     return folder
 
 
+@contextmanager
+def _for_all_users() -> Iterator[None]:
+    """What is made in the block can be written by every user from its first moment, whatever this one's umask."""
+    before = os.umask(0)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _open_lock(path: Path) -> int:
+    # O_NOFOLLOW: a link that somebody planted in the shared folder must not make us open another file.
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        # Never O_CREAT on a file that is there: Linux then refuses other users' files in a folder like this one
+        # (fs.protected_regular, on by default in most distributions), though their mode allows it.
+        return os.open(path, flags)
+    except FileNotFoundError:
+        with suppress(FileExistsError), _for_all_users():
+            return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+        return os.open(path, flags)  # another process was faster
+
+
 def _try_lock(path: Path) -> int | None:
     """A descriptor that holds the lock, or None while another process does."""
     try:
-        # O_NOFOLLOW: a link that somebody planted in the shared folder must not make us open another file.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        descriptor = _open_lock(path)
     except OSError as error:
         raise InputError(f"lock file cannot be opened: {error.strerror}", file=path) from error
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise InputError("lock file is not a plain file", file=path)
-    if status.st_uid == os.geteuid():
-        os.fchmod(descriptor, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -230,6 +265,16 @@ def lease(
         log.warning("no GPU is visible here: computing on the CPU")
         yield Lease((), 0.0)
         return
+    if count > 1 and not all(device.is_whole for device in pool):
+        # A process sees one MIG instance at most, and instances cannot reach each other.
+        pool = [device for device in pool if device.is_whole]
+        if count > len(pool):
+            raise InputError(
+                "a run on several GPUs needs whole ones, not MIG instances",
+                key="gpus_per_run",
+                value=count,
+                allowed="1" if len(pool) < 2 else f"1 to {len(pool)}",
+            )
     if count > len(pool):
         raise InputError(
             "more GPUs are asked for than are visible", key="gpu", value=count, allowed=f"0 to {len(pool)}"
