@@ -97,9 +97,11 @@ def double(digits, tmp_path_factory):
 
 
 def differences(one: dict, other: dict) -> tuple[float, float]:
-    """Largest relative differences of the curve (losses of all steps, all columns of all epochs) and the weights."""
-    numbers = [np.array([list(row.values()) for row in entry["rows"]], dtype=float) for entry in (one, other)]
-    pairs = [(one["losses"], other["losses"]), tuple(column for column in numbers)]
+    """Largest relative differences of the curve (losses of all steps, every column of all epochs) and the weights."""
+    columns = [
+        np.array([list(row.values()) for row in entry["rows"]], dtype=float).T for entry in (one, other)
+    ]
+    pairs = [(one["losses"], other["losses"]), *zip(*columns, strict=True)]
     curve = max(np.abs(a - b).max() / np.abs(a).max() for a, b in pairs)
     weights = max(
         np.abs(value - other["weights"][name]).max() / max(np.abs(value).max(), 1e-3)
