@@ -43,13 +43,29 @@ for (const input of document.querySelectorAll("input[data-filter]")) {
     count.textContent = words.length ? `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows` : "";
   });
 }
-// Only boxes that scroll are stops of the Tab key.
+// A figure of an LR range that is wider than the screen begins at the range.
+const boxes = [...document.querySelectorAll(".scroll")];
+for (const box of boxes) {
+  const band = box.querySelector('svg [id$="-lr-range"]');
+  if (!band || box.scrollWidth <= box.clientWidth) continue;
+  const middle = (element) => { const { left, width } = element.getBoundingClientRect(); return left + width / 2; };
+  box.scrollLeft += middle(band) - middle(box);
+}
+// Only boxes that scroll are stops of the Tab key; a shade shows where there is more.
+const more = (box) => {
+  const below = box.scrollHeight - box.clientHeight - box.scrollTop;
+  const right = box.scrollWidth - box.clientWidth - box.scrollLeft;
+  const sides = { left: box.scrollLeft > 1, right: right > 1, below: below > 1 };
+  box.dataset.more = Object.keys(sides).filter((side) => sides[side]).join(" ");
+};
 const stops = () => {
-  for (const box of document.querySelectorAll(".scroll")) {
+  for (const box of boxes) {
     if (box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight) box.tabIndex = 0;
     else box.removeAttribute("tabindex");
+    more(box);
   }
 };
+for (const box of boxes) box.addEventListener("scroll", () => more(box), { passive: true });
 addEventListener("resize", stops);
 stops();
 // On paper every note is open.

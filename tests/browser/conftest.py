@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,25 @@ CHROMIUM = os.environ.get("RANGEFINDER_CHROMIUM") or next(filter(None, map(shuti
 @pytest.fixture(scope="session")
 def results(tmp_path_factory) -> Path:
     """A results folder with the report, its tables and figures."""
-    folder = tmp_path_factory.mktemp("results")
+    return write_report(tmp_path_factory.mktemp("results"), *hundred_runs(), claims())
+
+
+@pytest.fixture(scope="session")
+def one_batch(tmp_path_factory) -> Path:
+    """The same of the runs at one batch size, whose figures have one panel."""
     plan, runs = hundred_runs()
+    plan["runs"] = [entry for entry in plan["runs"] if "-bs64-" in entry["run"]]
+    runs = [run for run in runs if "-bs64-" in run["run"]["run"]]
+    return write_report(tmp_path_factory.mktemp("one-batch"), plan, runs)
+
+
+def write_report(folder: Path, plan: dict, runs: list, answered: Sequence[dict] = ()) -> Path:
+    """Report, tables and figures of these records, with findings on these claims."""
     entry, sweeps = range_test()
-    (folder / "claims.yaml").write_text(yaml.safe_dump({"claims": claims()}))
     found = collection.Collection(plan, [entry], {"sgd": sweeps}, runs)
-    found.findings = findings.findings(plan | {"published": "s"}, found.cells, [entry], directory=folder)
+    if answered:
+        (folder / "claims.yaml").write_text(yaml.safe_dump({"claims": list(answered)}))
+        found.findings = findings.findings(plan | {"published": "s"}, found.cells, [entry], directory=folder)
     for kind, texts in (("figures", found.figures()), ("tables", found.tables())):
         (folder / kind).mkdir()
         for name, text in texts.items():

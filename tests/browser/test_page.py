@@ -165,6 +165,34 @@ def test_a_phone_scrolls_the_page_in_one_direction_only(opened):
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
+def test_a_shade_is_at_the_edge_behind_which_there_is_more(opened):
+    page = opened(**PHONE)
+    box = page.locator(".scroll", has=page.locator("#table-accuracy"))
+    assert box.get_attribute("data-more") == "right"
+    box.evaluate("box => { box.scrollLeft = 20; }")
+    page.wait_for_function("box => box.dataset.more === 'left right'", arg=box.element_handle())
+    box.evaluate("box => { box.scrollLeft = box.scrollWidth; }")
+    page.wait_for_function("box => box.dataset.more === 'left'", arg=box.element_handle())
+    page = opened()
+    tall = page.locator(".scroll", has=page.locator("#table-runs"))
+    assert tall.get_attribute("data-more") == "below"
+
+
+def test_a_phone_shows_the_lr_range_in_its_figure_first(opened):
+    page = opened(**PHONE)
+    band = page.locator("#range .scroll svg [id$='-lr-range']").first.bounding_box()
+    assert band["x"] > 0 and band["x"] + band["width"] < 390
+    wide = opened(viewport={"width": 1280, "height": 900}).locator("#range .scroll").first
+    assert wide.evaluate("box => box.scrollLeft") == 0
+
+
+def test_the_words_of_all_figures_have_one_size(opened, one_batch):
+    scale = "svgs => svgs.map((svg) => svg.getBoundingClientRect().width / svg.viewBox.baseVal.width)"
+    for options in ({"viewport": {"width": 1280, "height": 900}}, PHONE):
+        scales = opened(one_batch / "report.html", **options).eval_on_selector_all("figure svg", scale)
+        assert len(scales) == 4 and max(scales) < 1.02 * min(scales)
+
+
 def test_boxes_that_do_not_scroll_are_no_stops_of_the_tab_key(opened):
     page = opened(viewport={"width": 1280, "height": 900})
     box = page.locator(".scroll", has=page.locator("#table-largest_batch"))

@@ -232,3 +232,55 @@ def test_a_range_figure_without_a_range_has_no_band_and_no_suggestion(loss, stat
     assert entry["status"] == status and axes.get_title() == f"sgd: {status.replace('_', ' ')}"
     assert not axes.patches and not [line for line in axes.lines if line.get_label().startswith("suggested")]
     plt.close(figure)
+
+
+def epochs(values, *, end="completed"):
+    """A record whose accuracies are these, a fraction per epoch."""
+    curve = np.array(values)
+    record = run() | {"epochs": {name: curve for name in run()["epochs"]}}
+    record["epochs"]["epoch"] = np.arange(1.0, len(curve) + 1)
+    record["run"]["status"] = end
+    return record
+
+
+def test_accuracies_are_in_percent_and_what_the_first_epochs_are_lower_is_left_out():
+    cells = [
+        cell("s", "sgd", name, 64, 0.1, record=epochs([0.1, 0.5, last - 0.02, last]))
+        for name, last in (("none", 0.96), ("step", 0.98))
+    ]
+    figure = curve_figures.accuracy_curves.__wrapped__(cells)
+    bottom, top = figure.axes[0].get_ylim()
+    # Second half of the epochs: from epoch 2 on, 50 to 98 %; half that distance below.
+    assert bottom == pytest.approx(50 - 24) and top > 98
+    assert axes_of(figure)[0, "step"] == [[1, 10], [2, 50], [3, pytest.approx(96)], [4, 98]]
+
+    cells[1] = cell("s", "sgd", "step", 64, 0.1, record=epochs([0.1, 0.08], end="diverged"))
+    figure = curve_figures.accuracy_curves.__wrapped__(cells)
+    assert figure.axes[0].get_ylim()[0] < 8  # where a run ended is in sight
+    plt.close(figure)
+
+
+def legends(figure):
+    found = {
+        (legend.get_title().get_text(), *(text.get_text() for text in legend.get_texts()))
+        for legend in figure.legends
+    }
+    plt.close(figure)
+    return found
+
+
+def test_a_colour_that_means_two_things_has_two_legends():
+    schedules = [cell("a", "sgd", name, 64, 0.1) for name in ("none", "step")]
+    assert legends(curve_figures.lr_schedules.__wrapped__(schedules)) == {("", "none", "step")}
+    batches = [cell("b", "sgd", "onecycle", size, 0.1) for size in (32, 128)]
+    figure = curve_figures.lr_schedules.__wrapped__([*schedules, *batches])
+    first, second = (legend.get_window_extent() for legend in figure.legends)
+    assert first.y0 >= second.y1 - 1e-6  # one below the other
+    assert legends(figure) == {("schedule", "none", "step"), ("batch size", "batch 32", "batch 128")}
+
+
+def test_time_begins_at_zero():
+    cells = [cell("s", "sgd", "a", size, 0.1, record=run(seconds=size / 10)) for size in (128, 256)]
+    figure = batch_figures.batch_size.__wrapped__(cells)
+    assert figure.axes[1].get_ylim()[0] == 0
+    plt.close(figure)

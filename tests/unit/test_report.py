@@ -194,7 +194,10 @@ def test_schedules_are_compared_at_the_same_batch_and_a_diverged_one_is_left_out
     assert answer["topic"] == "sgd, batch 64"
     # By seed +4 and +4 points over seeds 0 and 1: an interval without width leaves out zero.
     assert (answer["headline"], answer["sure"]) == ("step", ("good", "real"))
-    assert "+4.00 ± 0.00 points over none" in answer["text"] and "not told apart" not in answer["text"]
+    assert (
+        "+4.00 ± 0.00 points over “none”, the next" in answer["text"]
+        and "not told apart" not in answer["text"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -234,9 +237,9 @@ def test_many_batch_sizes_are_told_in_one_answer_the_best_ones():
     )
     (answer,) = answers(study(plan), runs)["Which schedule?"]
     assert (answer["topic"], answer["headline"]) == ("sgd, best at batch 128", "step")
-    assert answer["text"].startswith("step is highest with 90.05")
+    assert answer["text"].startswith("highest is “step” with 90.05")
     assert answer["text"].endswith(
-        "; highest at the other batch sizes: step (batch 32, 64, 256, 1024), none (batch 512, 2048), "
+        "; highest at the other batch sizes: “step” (batch 32, 64, 256, 1024), “none” (batch 512, 2048), "
         "really so at 6 of 6"
     )
 

@@ -50,6 +50,7 @@ def batch_size(cells: Sequence[Cell], published: Sequence[Mapping[str, Any]] = (
             axes.set_xticks(ticks, [str(tick) for tick in ticks])
             axes.set(xlabel="batch size", ylabel=label)
         left.set_title(title)
+        right.set_ylim(bottom=0)  # half the height is half the time
     legend(figure, grid.flat)
     return figure
 

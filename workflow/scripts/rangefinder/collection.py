@@ -164,7 +164,10 @@ def describe(ranges: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
         {
             "file": "accuracy.svg",
             "title": "Accuracy by epoch",
-            "caption": "Test accuracy, mean over seeds with a band from lowest to highest; training accuracy dotted.",
+            "caption": (
+                "Test accuracy, mean over seeds with a band from lowest to highest; training accuracy dotted. Where "
+                "the first epochs are much lower, the panel leaves them out, unless a run diverged in it."
+            ),
             "section": "curves",
         },
         {

@@ -14,6 +14,7 @@ from .cells import Cell
 from .drawing import decimated, grid, legend, style, styled
 
 Draw = Callable[[plt.Axes, Cell, str, int], None]
+DIVERGED = "diverged"
 
 
 def _in_panels(cells: Sequence[Cell], draw: Draw, **labels: str) -> plt.Figure | None:
@@ -32,7 +33,7 @@ def _in_panels(cells: Sequence[Cell], draw: Draw, **labels: str) -> plt.Figure |
         if labels.get("yscale") == "log" and not _spans_a_decade(axes):
             axes.set_yscale("linear")  # whose ticks are plain numbers
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    legend(figure, flat)
+    legend(figure, flat, [panel.line.replace("_", " ") for panel in shown])
     return figure
 
 
@@ -57,12 +58,14 @@ def lr_schedules(cells: Sequence[Cell]) -> plt.Figure | None:
     return _in_panels(cells, _staircase, xlabel="step", ylabel="learning rate", yscale="log")
 
 
-def _curve(axes: plt.Axes, cell: Cell, column: str, index: int, label: str, *, faint: bool = False) -> None:
+def _curve(
+    axes: plt.Axes, cell: Cell, column: str, index: int, label: str, scale: float, *, faint: bool = False
+) -> None:
     """Mean over completed runs with a band from the lowest to the highest seed; diverged runs end in a cross."""
     completed = list(cell.completed().values())
     if completed:
         length = min(len(run["epochs"]["epoch"]) for run in completed)
-        values = np.array([run["epochs"][column][:length] for run in completed])
+        values = scale * np.array([run["epochs"][column][:length] for run in completed])
         epochs = completed[0]["epochs"]["epoch"][:length]
         shown = ~np.isnan(values).any(axis=0)
         line = style(index) | ({"linestyle": ":", "linewidth": 1.0} if faint else {})
@@ -71,16 +74,16 @@ def _curve(axes: plt.Axes, cell: Cell, column: str, index: int, label: str, *, f
             low, high = values.min(axis=0)[shown], values.max(axis=0)[shown]
             axes.fill_between(epochs[shown], low, high, color=line["color"], alpha=0.15, linewidth=0)
     for run in cell.diverged().values():
-        epochs, values = run["epochs"]["epoch"], run["epochs"][column]
+        epochs, values = run["epochs"]["epoch"], scale * run["epochs"][column]
         if len(epochs) and not faint:
             axes.plot(epochs, values, linewidth=0.8, alpha=0.7, **style(index))
-            axes.plot(epochs[-1], values[-1], marker="x", color=style(index)["color"], label="diverged")
+            axes.plot(epochs[-1], values[-1], marker="x", color=style(index)["color"], label=DIVERGED)
 
 
-def _train_and_test(quantity: str) -> Draw:
+def _train_and_test(quantity: str, scale: float = 1.0) -> Draw:
     def draw(axes: plt.Axes, cell: Cell, label: str, index: int) -> None:
-        _curve(axes, cell, f"test_{quantity}", index, label)
-        _curve(axes, cell, f"train_{quantity}", index, "training (dotted)", faint=True)
+        _curve(axes, cell, f"test_{quantity}", index, label, scale)
+        _curve(axes, cell, f"train_{quantity}", index, "training (dotted)", scale, faint=True)
 
     return draw
 
@@ -94,4 +97,22 @@ def loss_curves(cells: Sequence[Cell]) -> plt.Figure | None:
 @styled
 def accuracy_curves(cells: Sequence[Cell]) -> plt.Figure | None:
     """Test accuracy (lines, band over seeds) and training accuracy (dotted) by epoch."""
-    return _in_panels(cells, _train_and_test("accuracy"), xlabel="epoch", ylabel="accuracy")
+    figure = _in_panels(cells, _train_and_test("accuracy", 100.0), xlabel="epoch", ylabel="accuracy (%)")
+    for axes in figure.axes if figure else ():
+        _from_its_second_half(axes)
+    return figure
+
+
+def _from_its_second_half(axes: plt.Axes) -> None:
+    """Leave out what the first epochs are lower than the rest: beside 10 %, 98 and 99 % are one line.
+
+    A panel with a diverged run is left as it is: where that run ended would be out of sight.
+    """
+    lines = [line.get_xydata() for line in axes.lines if len(line.get_xydata())]
+    if not lines or any(line.get_label() == DIVERGED for line in axes.lines):
+        return
+    points = np.concatenate(lines)
+    middle = points[:, 0].max() / 2
+    late = points[(points[:, 0] >= middle) & np.isfinite(points[:, 1]), 1]
+    if len(late) and np.ptp(late) > 0:
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], late.min() - np.ptp(late) / 2))

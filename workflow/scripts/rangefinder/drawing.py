@@ -94,11 +94,31 @@ def grid(count: int, height: float = 2.7) -> tuple[plt.Figure, list[plt.Axes]]:
     return figure, flat[:count]
 
 
-def legend(figure: plt.Figure, axes: Sequence[plt.Axes]) -> None:
-    """One legend under all panels, every label once."""
-    entries: dict[str, Any] = {}
-    for axis in axes:
+def legend(figure: plt.Figure, axes: Sequence[plt.Axes], kinds: Sequence[str] = ()) -> None:
+    """One legend under all panels, every label once.
+
+    Args:
+        kinds: what the lines of each panel stand for. Where panels differ in it, the same colour has several
+            meanings: each kind has a legend of its own, under its name.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    known: set[str] = set()
+    for axis, kind in zip(axes, kinds or [""] * len(axes), strict=True):
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
+            if label not in known:
+                known.add(label)
+                groups.setdefault(kind, {})[label] = handle
     figure.tight_layout()
-    figure.legend(entries.values(), entries.keys(), loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=5)
+    columns = 6 if figure.get_figwidth() > 6 else 4
+    top = 0.0
+    for kind, entries in groups.items():
+        title = kind if len(groups) > 1 else None
+        drawn = figure.legend(
+            entries.values(),
+            entries.keys(),
+            title=title,
+            loc="upper center",
+            bbox_to_anchor=(0.5, top),
+            ncols=columns,
+        )
+        top = drawn.get_window_extent().transformed(figure.transFigure.inverted()).y0

@@ -48,11 +48,11 @@ def _row(folder: Path) -> dict[str, Any]:
     title = study["title"] + (" (trial)" if study["trial"] else "")
     return {
         "study": (title, title, f"{folder.name}/report.html"),
-        "folder": folder.name,
+        "best": _best(_table(folder, "accuracy")),
+        "suggested LR": ", ".join(ranges),
         "runs done": (f"{ends['completed'] + ends['diverged']} of {len(study['runs'])}", ends["completed"]),
         "diverged": ends["diverged"],
-        "suggested LR": ", ".join(ranges),
-        "best": _best(_table(folder, "accuracy")),
+        "folder": folder.name,
     }
 
 

@@ -48,7 +48,8 @@ def range_test(
     across = axes.get_xaxis_transform()  # x as data, y as a share of the panel's height
     if entry["lr_min"] and entry["lr_max"]:
         ends = [entry[name]["value"] for name in ("lr_min", "lr_max")]
-        axes.axvspan(*ends, color="#0072B2", alpha=0.12, linewidth=0)
+        # The page scrolls to the element of this name where the figure is wider than the screen.
+        axes.axvspan(*ends, color="#0072B2", alpha=0.12, linewidth=0, gid="lr-range")
         for name, value, side in zip(("lr_min", "lr_max"), ends, ("right", "left"), strict=True):
             axes.axvline(value, color=INK, linewidth=0.8, linestyle=(0, (2, 2)))
             axes.text(value, 1.01, name, transform=across, ha=side, va="bottom", fontsize=8)

@@ -108,8 +108,11 @@ def _inline(svg: str, stem: str) -> str:
     svg = svg.replace(drawing.THEME, "", 1)  # the page has its own
     for index, colour in enumerate(drawing.COLOURS):
         svg = re.sub(rf"(?i){colour}\b", f"var(--series-{index})", svg)
+    # The style sheet scales all figures alike, so that their words are of one size.
+    width = re.search(r'<svg [^>]*?\bwidth="([\d.]+)pt"', svg)
+    size = f' style="--points: {round(float(width[1]))}"' if width else ""
     # The element around it is the image that a screen reader tells.
-    return re.sub(r"<svg ", '<svg aria-hidden="true" focusable="false" ', svg, count=1)
+    return re.sub(r"<svg ", f'<svg aria-hidden="true" focusable="false"{size} ', svg, count=1)
 
 
 def context(

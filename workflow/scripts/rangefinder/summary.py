@@ -53,6 +53,11 @@ def summary(
     ]
 
 
+def _quoted(names: Sequence[str]) -> str:
+    """Names as names: a schedule may be called `none`."""
+    return ", ".join(f"“{name}”" for name in names)
+
+
 def _counted(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
@@ -145,7 +150,7 @@ def _over_batches(found: Sequence[tuple[Cell, dict[str, Any]]]) -> dict[str, Any
     highest: dict[str, list[str]] = {}
     for cell in sorted(others, key=lambda cell: cell.axes["batch_size"]):
         highest.setdefault(cell.axes["schedule"], []).append(str(cell.axes["batch_size"]))
-    told = ", ".join(f"{name} (batch {', '.join(sizes)})" for name, sizes in highest.items())
+    told = ", ".join(f"“{name}” (batch {', '.join(sizes)})" for name, sizes in highest.items())
     real = sum(entry["sure"][1] == "real" for cell, entry in found if cell is not best)
     text = f"{answer['text']}; highest at the other batch sizes: {told}, really so at {real} of {len(others)}"
     return answer | {"text": text, "topic": answer["topic"].replace("batch ", "best at batch ", 1)}
@@ -167,19 +172,19 @@ def _schedule_answer(ranked: Sequence[Cell], left: Sequence[str], several: bool)
     beaten = [schedule for schedule, real in verdicts.items() if real]
     tied = [schedule for schedule, real in verdicts.items() if not real]
     score = mean_interval(list(best.values(METRIC).values()))
-    text = f"{name} is highest with {formats.percent_interval(score)} % final test accuracy "
+    text = f"highest is “{name}” with {formats.percent_interval(score)} % final test accuracy "
     text += f"({_counted(score.n, 'seed')}, LR {formats.learning_rate(best.learning_rate())}"
     text += ", the best of several for each schedule)" if several else ")"
     second = rivals[0].axes["schedule"]
-    text += f"; {formats.points(differences[second])} points over {second}, the next"
+    text += f"; {formats.points(differences[second])} points over “{second}”, the next"
     if beaten:
-        text += f"; really better than {', '.join(beaten)}"
+        text += f"; really better than {_quoted(beaten)}"
     if tied:
-        text += f"; not told apart from {', '.join(tied)}"
+        text += f"; not told apart from {_quoted(tied)}"
     if all(real is None for real in verdicts.values()):
         text += "; one pair of seeds has no interval"
     if left:
-        text += f"; left out, since a run diverged or is missing: {', '.join(left)}"
+        text += f"; left out, since a run diverged or is missing: {_quoted(left)}"
     if not tied:
         headline, sure = name, ("good", "real")
     elif len(tied) < MOST_NAMED:
