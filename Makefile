@@ -9,23 +9,20 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # An environment is made anew when its pins change; the stamp is touched last, so a broken install is repeated.
 define install
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(PYTHON) -m venv --clear $(VENV) && \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9 && \
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r $(1)
 endef
 
 $(VENV)/run.stamp: envs/pip/run.txt
-	@if [ -e $(VENV)/test.stamp ] && [ $(VENV)/test.stamp -nt envs/pip/run.txt ]; then touch $@; \
-	else echo "setting up $(VENV)"; $(MAKE) --no-print-directory install-run; touch $@; fi
+	@if ! [ $(VENV)/test.stamp -nt envs/pip/run.txt ]; then echo "setting up $(VENV)" && \
+	$(call install,envs/pip/run.txt); fi
+	@touch $@
 
 $(VENV)/test.stamp: envs/pip/test.txt
 	@echo "setting up $(VENV) with what the tests need"
 	@$(call install,envs/pip/test.txt)
 	@touch $@
-
-.PHONY: install-run
-install-run:
-	@$(call install,envs/pip/run.txt)
 
 .PHONY: help
 help: ## list the targets

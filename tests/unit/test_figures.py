@@ -260,6 +260,14 @@ def test_accuracies_are_in_percent_and_what_the_first_epochs_are_lower_is_left_o
     plt.close(figure)
 
 
+def test_runs_of_one_epoch_are_points():
+    cells = [cell("s", "sgd", name, 64, 0.1, record=epochs([0.9])) for name in ("none", "step")]
+    figure = curve_figures.accuracy_curves.__wrapped__(cells)
+    assert {line.get_marker() for line in figure.axes[0].lines} == {"o"}
+    assert figure.axes[0].get_xlim() == (0.5, 1.5)
+    plt.close(figure)
+
+
 def legends(figure):
     found = {
         (legend.get_title().get_text(), *(text.get_text() for text in legend.get_texts()))

@@ -32,8 +32,14 @@ def _in_panels(cells: Sequence[Cell], draw: Draw, **labels: str) -> plt.Figure |
         )  # three panels in a row are narrow
         if labels.get("yscale") == "log" and not _spans_a_decade(axes):
             axes.set_yscale("linear")  # whose ticks are plain numbers
+        points = [line for line in axes.lines if len(line.get_xdata()) == 1]
+        for line in points:
+            line.set_marker(line.get_marker() if line.get_label() == DIVERGED else "o")
+        if points and len(points) == len(axes.lines):  # runs of one epoch
+            axes.set_xlim(axes.dataLim.x0 - 0.5, axes.dataLim.x1 + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    legend(figure, flat, [panel.line.replace("_", " ") for panel in shown])
+    kinds = ["LR" if panel.line == "lr" else panel.line.replace("_", " ") for panel in shown]
+    legend(figure, flat, kinds)
     return figure
 
 
