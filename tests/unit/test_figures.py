@@ -263,8 +263,9 @@ def test_accuracies_are_in_percent_and_what_the_first_epochs_are_lower_is_left_o
 def test_runs_of_one_epoch_are_points():
     cells = [cell("s", "sgd", name, 64, 0.1, record=epochs([0.9])) for name in ("none", "step")]
     figure = curve_figures.accuracy_curves.__wrapped__(cells)
-    assert {line.get_marker() for line in figure.axes[0].lines} == {"o"}
-    assert figure.axes[0].get_xlim() == (0.5, 1.5)
+    drawn = {line.get_label(): (line.get_marker(), line.get_fillstyle()) for line in figure.axes[0].lines}
+    assert drawn == dict.fromkeys(("none", "step"), ("o", "full")) | {"training (dotted)": ("o", "none")}
+    assert [tick for tick in figure.axes[0].get_xticks() if 0.5 < tick < 1.5] == [1]
     plt.close(figure)
 
 

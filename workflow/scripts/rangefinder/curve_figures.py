@@ -15,6 +15,7 @@ from .drawing import decimated, grid, legend, style, styled
 
 Draw = Callable[[plt.Axes, Cell, str, int], None]
 DIVERGED = "diverged"
+FAINT = ":"
 
 
 def _in_panels(cells: Sequence[Cell], draw: Draw, **labels: str) -> plt.Figure | None:
@@ -35,9 +36,10 @@ def _in_panels(cells: Sequence[Cell], draw: Draw, **labels: str) -> plt.Figure |
         points = [line for line in axes.lines if len(line.get_xdata()) == 1]
         for line in points:
             line.set_marker(line.get_marker() if line.get_label() == DIVERGED else "o")
+            line.set_fillstyle("none" if line.get_linestyle() == FAINT else "full")
         if points and len(points) == len(axes.lines):  # runs of one epoch
             axes.set_xlim(axes.dataLim.x0 - 0.5, axes.dataLim.x1 + 0.5)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
     kinds = ["LR" if panel.line == "lr" else panel.line.replace("_", " ") for panel in shown]
     legend(figure, flat, kinds)
     return figure
@@ -74,7 +76,7 @@ def _curve(
         values = scale * np.array([run["epochs"][column][:length] for run in completed])
         epochs = completed[0]["epochs"]["epoch"][:length]
         shown = ~np.isnan(values).any(axis=0)
-        line = style(index) | ({"linestyle": ":", "linewidth": 1.0} if faint else {})
+        line = style(index) | ({"linestyle": FAINT, "linewidth": 1.0} if faint else {})
         axes.plot(epochs[shown], values.mean(axis=0)[shown], label=label, **line)
         if len(completed) > 1 and not faint:
             low, high = values.min(axis=0)[shown], values.max(axis=0)[shown]
