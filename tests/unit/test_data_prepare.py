@@ -10,7 +10,7 @@ import torch
 import torchvision
 from genuine import FOLDER, needs_cifar10, needs_mnist
 from PIL import Image
-from rangefinder import data
+from rangefinder import data, names
 from rangefinder.data.prepare import pixel_statistics, resize
 from rangefinder.errors import InputError
 from rangefinder.prepared import FILES
@@ -33,8 +33,15 @@ def digits_copy(digits_folder, tmp_path):
     return folder
 
 
+def facts(arrays):
+    """What a study's checks know of a data set before it is read."""
+    count = len(arrays.train_labels), len(arrays.test_labels)
+    return names.Facts(*count, arrays.shape, len(arrays.classes))
+
+
 def test_digits_are_scikit_learns(digits_folder):
     arrays = data.load(digits_folder, verify="full")
+    assert facts(arrays) == names.DATASETS["digits"]
     assert (arrays.shape, arrays.classes) == ((1, 8, 8), tuple("0123456789"))
     assert (arrays.train_images.dtype, arrays.train_labels.dtype) == (np.uint8, np.int64)
     bunch = load_digits()
@@ -152,6 +159,7 @@ def test_mnist_resized_is_torchvisions(tmp_path):
 def test_mnist_mean_and_deviation_are_the_published_ones(tmp_path):
     data.prepare({"name": "mnist"}, tmp_path / "mnist", data_dir=FOLDER)
     arrays = data.load(tmp_path / "mnist")
+    assert facts(arrays) == names.DATASETS["mnist"] == names.DATASETS["fashion-mnist"]
     assert (round(arrays.mean[0], 4), round(arrays.std[0], 4)) == (0.1307, 0.3081)
 
 
@@ -161,6 +169,7 @@ def test_cifar10_is_what_its_files_hold(tmp_path):
     data.prepare({"name": "cifar10"}, tmp_path / "cifar10", data_dir=FOLDER)
     assert listing(FOLDER) == before
     arrays = data.load(tmp_path / "cifar10")
+    assert facts(arrays) == names.DATASETS["cifar10"] == names.DATASETS["cifar100"]._replace(classes=10)
     assert arrays.classes[:2] == ("airplane", "automobile")
     for name, images, labels in [
         ("data_batch_2", arrays.train_images[10000:20000], arrays.train_labels[10000:20000]),
@@ -373,9 +382,18 @@ def test_changed_contents_are_found_by_the_full_check(digits_copy):
 
 def test_descriptions_that_cannot_be_used(digits_copy):
     path = digits_copy / "dataset.json"
-    for text, message in [("{", "damaged"), ("[]", "unknown format"), ('{"format": 99}', "unknown format")]:
+    whole = path.read_text()
+    for text, message in [
+        ("{", "truncated or not JSON.*; delete it and run again"),
+        ("[]", "not a JSON object"),
+        ('{"format": 99}', "another format version"),
+        ('{"format": 1}', "not a dataset record: .* is a required property"),
+        (whole.replace('"0"', '"O"'), "changed after it was written"),
+        (whole.replace('"mean": [\n  0.3', '"mean": [\n  0.4'), "changed after it was written"),
+    ]:
+        assert text != whole
         path.write_text(text)
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(InputError, match=rf"dataset\.json: .*{message}"):
             data.load(digits_copy)
     path.unlink()
     with pytest.raises(InputError, match="no prepared data set"):

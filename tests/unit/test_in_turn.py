@@ -233,8 +233,8 @@ def test_a_kept_record_of_anything_else_is_not_taken_up(kept, digits, tmp_path, 
     elif changed == "data":
         data_folder = tmp_path / "data"
         shutil.copytree(digits, data_folder)
-        description = json.loads((data_folder / "dataset.json").read_text())
-        (data_folder / "dataset.json").write_text(json.dumps(description | {"digest": "0" * 64}))
+        description = records.read_json(data_folder / "dataset.json", "dataset")
+        records.write_json(data_folder / "dataset.json", description | {"digest": "0" * 64})
     elif changed == "file":
         table = folder / "finished/r/steps.csv"
         table.write_text(table.read_text().replace("0.05", "0.06", 1))

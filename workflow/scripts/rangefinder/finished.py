@@ -7,7 +7,6 @@ train them, if they are still what it would make: same parameters, same numbers 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -16,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from . import records, resolution, runs
+from . import prepared, records, resolution, runs
 from .errors import InputError
 
 log = logging.getLogger(__name__)
@@ -60,7 +59,7 @@ def take(
         Whether the run's record is there now.
 
     Raises:
-        InputError: the record cannot be written.
+        InputError: the record cannot be written, or the data set's description cannot be read.
     """
     record, kept = _folders(study_folder, spec["run"])
     found = read(study_folder, spec["run"], runs.digest(spec))
@@ -74,7 +73,7 @@ def take(
         parameters.get("on_out_of_memory") == "halve"
     ):  # found by the run itself, and no part of what was asked
         parameters["micro_batch"] = found["parameters"]["micro_batch"]
-    data = json.loads((Path(data_folder) / "dataset.json").read_bytes())["digest"]
+    data = prepared.read_description(Path(data_folder))["digest"]
     if (found["digest"], found["provenance"]["data_digest"]) != (runs.digest(parameters), data):
         return False
     try:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from . import records
 from .errors import InputError
 
-FORMAT = 1
 FILES = ("train_images.npy", "train_labels.npy", "test_images.npy", "test_labels.npy")
 REDO = "delete the folder and prepare again"
 
@@ -25,23 +24,12 @@ def read_description(folder: Path) -> dict:
     """``dataset.json`` of a prepared folder.
 
     Raises:
-        InputError: it is missing, damaged or of another format.
+        InputError: it is missing, damaged, edited or of another format.
     """
     path = Path(folder) / "dataset.json"
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            "no prepared data set here", file=folder, allowed="a folder with dataset.json"
-        ) from None
-    except ValueError as error:
-        raise InputError(f"damaged ({error}); {REDO}", file=path) from None
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        found = description.get("format") if isinstance(description, dict) else None
-        raise InputError(
-            "unknown format; prepare again", file=path, key="format", value=found, allowed=[FORMAT]
-        )
-    return description
+    if not path.exists():
+        raise InputError("no prepared data set here", file=folder, allowed="a folder with dataset.json")
+    return records.read_json(path, "dataset")
 
 
 def check_files(folder: Path, description: Mapping[str, Any], verify: bool | str = True) -> None:

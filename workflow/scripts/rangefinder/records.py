@@ -180,7 +180,7 @@ def read_json(path: Path | str, schema: str) -> dict[str, Any]:
 
     Args:
         path: the file.
-        schema: one of ``run``, ``machine``, ``sweep``, ``range``, ``confirmation``, ``study``.
+        schema: one of ``run``, ``machine``, ``sweep``, ``range``, ``confirmation``, ``study``, ``dataset`` and others of workflow/schemas.
 
     Raises:
         InputError: missing, unreadable, truncated, foreign, of another version, or edited by hand.

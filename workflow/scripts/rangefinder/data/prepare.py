@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import records
 from ..errors import InputError
-from ..prepared import FILES, FORMAT, file_digest
+from ..prepared import FILES, file_digest
 from .sources import RawData, read_source
 
 _RESIZED_AT_ONCE = 1000
@@ -52,21 +53,21 @@ def prepare(
         cache=cache,
     )
     parts = _finished(raw, spec)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     # A fixed name, so that what a killed process left is cleared away by the next.
     building = folder.parent / f".{folder.name}.building"
     shutil.rmtree(building, ignore_errors=True)
-    building.mkdir()
     try:
+        building.mkdir(parents=True)
         for name in FILES:
             np.save(building / name, parts[name])
         description = _describe(spec, raw, parts, building)
-        text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
-        (building / "dataset.json").write_text(text, encoding="utf-8")
+        records.write_json(building / "dataset.json", description)
         folder.mkdir(exist_ok=True)
         (folder / "dataset.json").unlink(missing_ok=True)
         for name in (*FILES, "dataset.json"):
             os.replace(building / name, folder / name)
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", file=folder) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
@@ -166,7 +167,6 @@ def _describe(spec: dict, raw: RawData, parts: dict[str, np.ndarray], building: 
     seen = {"classes": classes, "sha256": {name: files[name]["sha256"] for name in FILES}}
     mean, std = pixel_statistics(train)
     return {
-        "format": FORMAT,
         "name": spec["name"],
         "resize": spec.get("resize"),
         "classes": classes,
