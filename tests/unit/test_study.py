@@ -210,3 +210,42 @@ def test_names_are_those_of_the_engine():
     assert set(properties) - {"name", "per", "warmup", "arguments"} == {
         key for kind in schedules.SCHEDULES.values() for key in kind.parameters
     }
+
+
+def refusal(function, *arguments):
+    try:
+        function(*arguments)
+    except InputError as error:
+        return str(error).partition("model.name: ")[2]
+    return None
+
+
+@pytest.mark.parametrize("side", [1, 3, 4, 28, 32, 33])
+@pytest.mark.parametrize("model", [*names.IMAGE_SIZES, "MLP"])
+def test_a_study_refuses_the_image_sizes_that_its_model_refuses(tmp_path, model, side):
+    text = BASE.replace("LeNetSmall", model).replace("validation: 200", f"resize: {side}")
+    assert refusal(load, tmp_path, text) == refusal(models.build, {"name": model}, (1, side, side), 10)
+
+
+def test_a_schedule_is_checked_with_every_size_of_the_data(tmp_path):
+    grid = "{optimizer: [sgd], schedule: [late], dataset.train_samples: [1237]}"
+    text = BASE.replace(
+        "step: {name: StepLR, step_size: 3}", "late: {name: MultiStepLR, milestones: [150], per: step}"
+    )
+    text = text.replace("{optimizer: [sgd, adam], schedule: [none, step]}", grid)
+    load(tmp_path, text)  # 8 epochs of 20 steps
+    with pytest.raises(
+        InputError, match=r"milestones: past the end of training \(got 150\); allowed: 1 to 15 steps"
+    ):
+        load(tmp_path, text.replace("[1237]", "[1237, 100]"))
+
+
+def test_batches_left_out_are_no_steps_of_a_schedule(tmp_path):
+    text = BASE.replace(
+        "step: {name: StepLR, step_size: 3}", "step: {name: MultiStepLR, milestones: [152], per: step}"
+    )
+    load(tmp_path, text)
+    with pytest.raises(
+        InputError, match=r"milestones: past the end of training \(got 152\); allowed: 1 to 151 steps"
+    ):
+        load(tmp_path, text.replace("epochs: 8", "epochs: 8, drop_last: true"))

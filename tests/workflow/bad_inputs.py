@@ -55,6 +55,7 @@ STUDIES: dict[str, tuple[str, str]] = {
     "study-key-unknown": ("title:", "titel:"),
     "study-key-missing": ("model: {name: LeNetSmall}\n", ""),
     "title-empty": ("title: A study", "title: ''"),
+    "title-half-a-character": ("title: A study", 'title: "\\ud83d"'),
     "title-number": ("title: A study", "title: 3"),
     "notes-text": ("seeds: [0, 1]", "seeds: [0, 1]\nnotes: a note"),
     "published-unknown": ("seeds: [0, 1]", "seeds: [0, 1]\npublished: lars_cifar"),
@@ -69,6 +70,8 @@ STUDIES: dict[str, tuple[str, str]] = {
     "test-samples-more-than-there-are": ("validation: 200", "test_samples: 361"),
     "normalise-unknown": ("validation: 200", "normalise: standard"),
     "normalise-std-zero": ("validation: 200", "normalise: {mean: [0.5], std: [0]}"),
+    "normalise-for-colour": ("validation: 200", "normalise: {mean: [0.5, 0.5, 0.5], std: [1, 1, 1]}"),
+    "normalise-std-missing": ("validation: 200", "normalise: {mean: [0.5], std: []}"),
     "augmentation-unknown": ("validation: 200", "augmentation: {rotate: 10}"),
     "npz-without-path": ("name: digits, validation: 200", "name: npz"),
     "npz-not-there": ("name: digits, validation: 200", "name: npz, path: no.npz"),
@@ -77,6 +80,9 @@ STUDIES: dict[str, tuple[str, str]] = {
     "model-unknown": ("name: LeNetSmall", "name: LeNet"),
     "model-argument-unknown": ("name: LeNetSmall", "name: LeNetSmall, hidden: [3]"),
     "model-classes-one": ("name: LeNetSmall", "name: LeNetSmall, classes: 1"),
+    "model-fewer-classes-than-the-data": ("name: LeNetSmall", "name: LeNetSmall, classes: 9"),
+    "model-for-larger-images": ("name: LeNetSmall", "name: LeNet5"),
+    "model-for-less-shrunk-images": ("validation: 200", "validation: 200, resize: 3"),
     "model-hidden-text": ("name: LeNetSmall", "name: MLP, hidden: wide"),
     "own-model-not-there": ("name: LeNetSmall", "name: ../net.py:make"),
     # run settings
@@ -110,6 +116,8 @@ STUDIES: dict[str, tuple[str, str]] = {
     "optimizer-betas-one": ("name: SGD, momentum: 0.9", "name: Adam, betas: [0.9]"),
     "optimizer-betas-too-high": ("name: SGD, momentum: 0.9", "name: Adam, betas: [0.9, 1]"),
     "optimizer-nesterov-without-momentum": ("momentum: 0.9", "nesterov: true"),
+    "optimizer-fused-and-foreach": ("momentum: 0.9", "momentum: 0.9, fused: true, foreach: true"),
+    "optimizer-name-too-long": ("  sgd: {name: SGD", "  " + 101 * "s" + ": {name: SGD"),
     "optimizer-name-unusable": ("  sgd: {name: SGD", "  ../sgd: {name: SGD"),
     "optimizers-none": ("optimizers:\n  sgd: {name: SGD, momentum: 0.9}", "optimizers: {}"),
     # schedules
@@ -123,6 +131,10 @@ STUDIES: dict[str, tuple[str, str]] = {
     "milestone-past-the-end": ("milestones: [2, 3]", "milestones: [2, 4]"),
     "pct-start-above-one": ("name: OneCycleLR", "name: OneCycleLR, pct_start: 30"),
     "max-lr-unknown-name": ("name: OneCycleLR", "name: OneCycleLR, max_lr: lr * two"),
+    "momentum-to-cycle-missing": (
+        "SGD, momentum: 0.9}\nschedules:\n  none: {name: none}",
+        "Adagrad}\nschedules:\n  none: {name: OneCycleLR, cycle_momentum: true}",
+    ),
     "warmup-as-long-as-training": ("step_size: 2", "step_size: 2, warmup: {epochs: 4}"),
     "warmup-kind-unknown": ("step_size: 2", "step_size: 2, warmup: {epochs: 1, kind: cubic}"),
     # range tests
@@ -134,6 +146,7 @@ STUDIES: dict[str, tuple[str, str]] = {
     "range-test-two-lengths": ("steps_per_decade: 20", "steps_per_decade: 20, epochs: 2"),
     "range-test-key-unknown": ("steps_per_decade: 20", "steps: 20"),
     "confirm-without-length": ("steps_per_decade: 20", "confirm: {seeds: [0]}"),
+    "confirm-beyond-any-run": ("steps_per_decade: 20", "confirm: {epochs: 99999999999}"),
     "confirm-reserved-name": ("steps_per_decade: 20", "confirm: {steps: 9, lrs: {suggested_lr: 0.1}}"),
     # sweeps
     "sweep-key-unknown": ("    grid: {", "    grids: {"),
@@ -148,6 +161,11 @@ STUDIES: dict[str, tuple[str, str]] = {
     "sweep-schedule-unknown": ("[none, step,", "[none, steps,"),
     "sweep-without-schedule": (", schedule: [none, step, multistep, onecycle]", ""),
     "sweep-value-out-of-range": ("optimizer: [sgd]", "optimizer: [sgd], batch_size: [50, 0]"),
+    "sweep-value-in-cells-and-grid": ("    grid: {", "    cells: [{schedule: step}]\n    grid: {"),
+    "sweep-name-of-a-run-too-long": (
+        "    grid: {",
+        f"    prefix: {100 * 'p'}\n    grid: {{lr: [suggested{40 * ' * 1'}], ",
+    ),
     "sweep-form-unknown": ("    grid: {", "    form: published\n    grid: {"),
     "sweep-prefix-outside": ("    grid: {", "    prefix: ../other\n    grid: {"),
     "sweep-same-run-other-parameters": (
@@ -195,6 +213,7 @@ NAMES = {
     "study-file-named-as-a-rule": "train.yaml",
     "study-file-named-as-the-data": "data.yaml",
     "study-file-name-unusable": "a study.yaml",
+    "study-file-name-too-long": 101 * "s" + ".yaml",
 }
 
 NAMES_OF_CASES = [*STUDIES, *CONFIGS, *NAMES]

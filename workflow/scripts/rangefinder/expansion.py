@@ -13,7 +13,7 @@ from typing import Any
 
 from . import answers, expressions, resolution, schedules, validation
 from .errors import InputError
-from .parts import Parts, training_size
+from .parts import Parts, has_momentum, training_size
 from .runs import Confirmation, RangeTest, Run, Study, digest
 
 RUN_DEFAULTS: dict[str, Any] = {
@@ -44,6 +44,8 @@ DATASET_DEFAULTS: dict[str, Any] = {
 PREPARED = ("name", "path", "arguments", "resize", "source_digest")
 # A step is a row of steps.csv, and an entry of arrays that are computed before the first one.
 MOST_STEPS = 10_000_000
+# A run's name is that of files and folders, with up to 40 characters of ours around it; theirs may have 255.
+MOST_NAME = 200
 PREFIXES = {"as-published": "published", "put-right": "right"}
 MERGED = ("dataset", "model")
 
@@ -97,6 +99,7 @@ class Expansion:
             if mark not in self._checked_parts:
                 self._checked_parts[mark] = check(settings[part], part)
             settings[part] = self._checked_parts[mark]
+        self.parts.check_fit(settings["dataset"], settings["model"])
         divisor = self.trial.get("batch_divisor", 1)
         if divisor > 1:
             settings["reference_batch_size"] = _divide(settings["reference_batch_size"], divisor)
@@ -229,6 +232,14 @@ class Expansion:
                     name,
                     f"a name other than {', '.join(answers.RESERVED)}",
                 )
+        size = training_size(settings["dataset"]) or 10 * settings["batch_size"]
+        most = {"epochs": MOST_STEPS // -(-size // settings["batch_size"]), "steps": MOST_STEPS}
+        for length in confirm.keys() & most.keys():
+            if confirm[length] > most[length]:
+                allowed = f"1 to {most[length]}"
+                raise self.wrong(
+                    "more steps than a run can have", f"{key}.{length}", confirm[length], allowed
+                )
         lengths = [length for length in (confirm.get("epochs"), self.trial.get("epochs")) if length]
         parameters = {"epochs": min(lengths, default=None), "steps": confirm.get("steps")}
         seeds = confirm.get("seeds") or test.get("seeds", self.content["seeds"])
@@ -249,7 +260,11 @@ class Expansion:
         axes, cells = list(grid), sweep.get("cells", [{}])
         # A cell that leaves a setting to its default is told apart from those that set it.
         named = list(dict.fromkeys(axis for cell in cells for axis in cell))
-        for cell in cells:
+        for number, cell in enumerate(cells):
+            for axis in [axis for axis in cell if axis in grid]:
+                raise self.wrong(
+                    "stands in the grid too", f"{key}.cells.{number}.{axis}", cell[axis], "one of the two"
+                )
             for values in itertools.product(*(grid[axis] for axis in axes)):
                 given = dict(cell)
                 for axis, value in zip(axes, values, strict=True):
@@ -371,7 +386,10 @@ class Expansion:
                 settings["reference_batch_size"],
                 settings["epochs"],
                 spec,
+                settings["optimizer"],
                 settings["batch_size"],
+                settings["drop_last"],
+                training_size(settings["dataset"]),
             ]
         )
         known = [*expressions.RANGE_NAMES, *expressions.SCALE_NAMES]
@@ -384,8 +402,11 @@ class Expansion:
         if mark in self.checked:
             return used
         self.checked.add(mark)
-        size = training_size(settings["dataset"]) or 10 * settings["batch_size"]
-        steps = -(-size // settings["batch_size"])
+        size, batch = (
+            training_size(settings["dataset"]) or 10 * settings["batch_size"],
+            settings["batch_size"],
+        )
+        steps = size // batch if settings["drop_last"] else -(-size // batch)
         if settings["epochs"] * steps > MOST_STEPS:
             raise self.wrong(
                 "more steps than a run can have",
@@ -438,7 +459,7 @@ class Expansion:
                 base_lr=resolved["lr"],
                 epochs=settings["epochs"],
                 steps_per_epoch=steps,
-                momentum=0.9,  # a stand-in: whether the optimizer has momentum is checked where it is built
+                momentum=0.9 if has_momentum(self.optimizers[settings["optimizer"]]) else None,  # a stand-in
             )
         except InputError as error:
             text = error.message + (f" (got {error.value!r})" if error.value is not None else "")
@@ -451,6 +472,13 @@ class Expansion:
             ) from None
 
     def _add(self, run: Run, sweep: str) -> None:
+        if len(run.id) > MOST_NAME:
+            raise self.wrong(
+                "names a run too long for a file's name",
+                f"sweeps.{sweep}",
+                run.id,
+                f"{MOST_NAME} characters; shorter names of optimizers, schedules or the sweep's prefix",
+            )
         present = self.study.runs.get(run.id)
         if present is None:
             self.study.runs[run.id] = _with_sweep(run, (sweep,))

@@ -11,6 +11,7 @@ from torch import nn
 
 from .errors import InputError
 from .initialisation import initialise
+from .parts import check_image_size
 from .user_code import is_reference, load_function
 
 Shape = tuple[int, int, int]
@@ -21,14 +22,8 @@ def lenet5(input_shape: Shape, classes: int) -> nn.Module:
 
     Layers are made in the order in which data flow, since each draws its weights from the global generator.
     """
+    check_image_size("LeNet5", input_shape)
     channels = input_shape[0]
-    if input_shape[1:] != (32, 32):
-        raise InputError(
-            "LeNet5 takes 32×32 images",
-            key="model.name",
-            value=tuple(input_shape),
-            allowed="dataset.resize: 32",
-        )
     return nn.Sequential(
         nn.Conv2d(channels, 6, 5),
         nn.Tanh(),
@@ -47,9 +42,8 @@ def lenet5(input_shape: Shape, classes: int) -> nn.Module:
 
 def lenet_small(input_shape: Shape, classes: int) -> nn.Module:
     """A LeNet for small images: two 3×3 convolutions, tanh, average pooling; 9,258 parameters for 1×8×8."""
+    check_image_size("LeNetSmall", input_shape)
     channels, height, width = input_shape
-    if min(height, width) < 4:
-        raise InputError("LeNetSmall takes images from 4×4", key="model.name", value=tuple(input_shape))
     return nn.Sequential(
         nn.Conv2d(channels, 16, 3, padding=1),
         nn.Tanh(),
@@ -85,8 +79,7 @@ def mlp(input_shape: Shape, classes: int, hidden: Sequence[int] = (128,)) -> nn.
 def bn_cnn(input_shape: Shape, classes: int, widths: Sequence[int] = (32, 64, 128)) -> nn.Module:
     """Three 3×3 convolutions with batch normalisation and ReLU, pooled in between, averaged at the end."""
     _check_widths("widths", widths, count=3)
-    if min(input_shape[1:]) < 4:
-        raise InputError("BNCNN takes images from 4×4", key="model.name", value=tuple(input_shape))
+    check_image_size("BNCNN", input_shape)
     layers, size = [], input_shape[0]
     for number, width in enumerate(widths):
         layers += [nn.Conv2d(size, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import NamedTuple
 
 _ADAM = ("betas", "eps", "weight_decay", "amsgrad", "foreach", "fused", "exclude_from_weight_decay")
 
@@ -121,13 +122,22 @@ TORCH_SCHEDULES: dict[str, tuple[str, ...]] = {
     "LinearLR": ("start_factor", "end_factor", "total_iters"),
 }
 
-# Training and test samples where they are known beforehand.
-DATASETS: dict[str, tuple[int, int] | None] = {
-    "digits": (1437, 360),
-    "mnist": (60000, 10000),
-    "fashion-mnist": (60000, 10000),
-    "cifar10": (50000, 10000),
-    "cifar100": (50000, 10000),
+
+class Facts(NamedTuple):
+    """What is known of a data set before it is read: samples, shape of an image (C, H, W), number of classes."""
+
+    train: int
+    test: int
+    shape: tuple[int, int, int]
+    classes: int
+
+
+DATASETS: dict[str, Facts | None] = {
+    "digits": Facts(1437, 360, (1, 8, 8), 10),
+    "mnist": Facts(60000, 10000, (1, 28, 28), 10),
+    "fashion-mnist": Facts(60000, 10000, (1, 28, 28), 10),
+    "cifar10": Facts(50000, 10000, (3, 32, 32), 10),
+    "cifar100": Facts(50000, 10000, (3, 32, 32), 100),
     **dict.fromkeys(TORCHVISION_CLASSES),
     "npz": None,
     "imagefolder": None,
@@ -141,6 +151,13 @@ MODELS: dict[str, tuple[str, ...]] = {
     "BNCNN": ("widths",),
     "ResNet18": ("stem",),
     "ResNet50": ("stem",),
+}
+
+# Least and most height and width of the images that a built-in model takes, where it does not take every size.
+IMAGE_SIZES: dict[str, tuple[int, int | None]] = {
+    "LeNet5": (32, 32),
+    "LeNetSmall": (4, None),
+    "BNCNN": (4, None),
 }
 
 

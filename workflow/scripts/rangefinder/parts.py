@@ -48,6 +48,8 @@ class Parts:
             raise self.wrong(
                 "needs momentum, and no dampening", f"{key}.nesterov", True, "a momentum above 0"
             )
+        if spec.get("fused") and spec.get("foreach"):
+            raise self.wrong("stands beside fused", f"{key}.foreach", True, "one of the two")
         return dict(spec)
 
     def schedule(self, spec: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -99,9 +101,9 @@ class Parts:
                 spec = spec | {sample: min(self.trial[limit], spec[sample] or self.trial[limit])}
         if "validation_samples" in self.trial:
             spec = spec | {"validation": min(self.trial["validation_samples"], spec["validation"])}
-        sizes = names.DATASETS.get(name)
-        if sizes:
-            train, test = sizes
+        facts = names.DATASETS.get(name)
+        if facts:
+            train, test = facts.train, facts.test
             if spec["validation"] >= train:
                 raise self.wrong(
                     "no training samples are left",
@@ -132,6 +134,46 @@ class Parts:
             raise self.wrong("unknown model", f"{key}.name", name, allowed)
         return spec
 
+    def check_fit(self, dataset: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+        """Whether model and normalisation fit the images and classes, where these are known before they are read."""
+        facts = names.DATASETS.get(dataset["name"])
+        if facts is None:
+            return
+        side, (channels, *size) = dataset.get("resize"), facts.shape
+        try:
+            check_image_size(model["name"], (channels, *([side, side] if side else size)))
+        except InputError as error:
+            allowed = str(error).partition("allowed: ")[2]
+            raise self.wrong(error.message, error.key, error.value, allowed) from None
+        if (model.get("classes") or facts.classes) < facts.classes:
+            allowed = f"{facts.classes} (the data set's classes) or more"
+            raise self.wrong("too few outputs", "model.classes", model["classes"], allowed)
+        normalise = dataset["normalise"]
+        for key, values in normalise.items() if isinstance(normalise, Mapping) else ():
+            if len(values) != channels:
+                allowed = f"{channels}, one for each channel"
+                raise self.wrong("wrong number of values", f"dataset.normalise.{key}", values, allowed)
+
+
+def check_image_size(model: str, shape: tuple[int, int, int]) -> None:
+    """Refuse images (C, H, W) of a size that a built-in model does not take.
+
+    Raises:
+        InputError: too small, or not of the one size that it takes.
+    """
+    least, most = names.IMAGE_SIZES.get(model, (1, None))
+    if all(least <= side <= (most or side) for side in shape[1:]):
+        return
+    takes = f"{least}×{least} images" if most else f"images from {least}×{least}"
+    allowed = f"dataset.resize: {least}" + ("" if most else " or more")
+    raise InputError(f"{model} takes {takes}", key="model.name", value=tuple(shape), allowed=allowed)
+
+
+def has_momentum(optimizer: Mapping[str, Any]) -> bool:
+    """Whether an optimizer may have momentum, or beta1, for a schedule to change; the user's own may."""
+    known = names.OPTIMIZERS.get(optimizer["name"])
+    return known is None or bool({"momentum", "betas"} & set(known))
+
 
 def source_files(dataset: Mapping[str, Any]) -> list[str]:
     """The user's own files and folders whose change makes a data set another one.
@@ -153,8 +195,8 @@ def is_fetched(dataset: Mapping[str, Any]) -> bool:
 
 def training_size(dataset: Mapping[str, Any]) -> int | None:
     """Training samples of a data set as far as they are known before it is read."""
-    sizes = names.DATASETS.get(dataset["name"])
-    if not sizes:
+    facts = names.DATASETS.get(dataset["name"])
+    if not facts:
         return dataset.get("train_samples")
-    left = sizes[0] - dataset["validation"]
+    left = facts.train - dataset["validation"]
     return min(left, dataset["train_samples"] or left)

@@ -88,12 +88,12 @@ def find(directory: Path | str, file: str = "config/config.yaml") -> dict[str, P
     files = {}
     for path in sorted(directory.glob("*.yaml")):
         name = path.stem
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name.endswith(("-trial", "-plan")):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{,99}", name) or name.endswith(("-trial", "-plan")):
             raise InputError(
                 "not usable as a study's name",
                 file=path,
                 value=name,
-                allowed="letters, digits, '.', '_' and '-', not ending in -trial or -plan",
+                allowed="up to 100 letters, digits, '.', '_' and '-', not ending in -trial or -plan",
             )
         if name in TAKEN:
             raise InputError(

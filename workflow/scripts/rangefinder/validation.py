@@ -48,14 +48,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
 
-_Loader.add_constructor(
-    yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, lambda loader, node: _flat(loader, node)
-)
-
-
-def _flat(loader: _Loader, node: yaml.MappingNode) -> dict:
-    result = _mapping(loader, node)
-    return result
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
 def parse_yaml(text: str | bytes, file: object) -> Any:
@@ -108,21 +101,30 @@ def check(value: Any, name: str, file: object) -> None:
         raise InputError("lists or mappings within one another too deeply", file=file) from None
     if errors:
         raise _explain(_deepest(errors[0]), file)
-    for path, number in _numbers(value):
-        if not math.isfinite(number):
-            key = ".".join(map(str, path))
-            raise InputError("not usable", file=file, key=key, value=number, allowed="a finite number")
+    for path, inner in _leaves(value):
+        key = ".".join(map(str, path)) or None
+        if isinstance(inner, float) and not math.isfinite(inner):
+            raise InputError("not usable", file=file, key=key, value=inner, allowed="a finite number")
+        if isinstance(inner, str) and not _is_unicode(inner):
+            raise InputError("not usable", file=file, key=key, value=inner, allowed="characters of Unicode")
 
 
-def _numbers(value: Any) -> Iterator[tuple[tuple, float]]:
-    """Every number of a nested value that may not be finite, with its place; however deep, for users write anything."""
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written to a file; YAML's escapes also make halves of characters."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _leaves(value: Any) -> Iterator[tuple[tuple, Any]]:
+    """Every key and every single value of a nested one, with its place; however deep, for users write anything."""
     left: list[tuple[tuple, Any]] = [((), value)]
     while left:
         path, inner = left.pop()
         if isinstance(inner, Mapping | list):
             entries = inner.items() if isinstance(inner, Mapping) else enumerate(inner)
-            left += [((*path, key), entry) for key, entry in entries]
-        elif isinstance(inner, float):
+            for key, entry in entries:
+                yield path, key
+                left.append(((*path, key), entry))
+        else:
             yield path, inner
 
 
