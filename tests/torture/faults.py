@@ -324,12 +324,13 @@ def vanished_data(place: Place, rng: random.Random) -> str:
 
 @fault(
     "prepared data with a flipped bit",
-    r"error: .*\w+\.npy: (contents changed|not a NumPy array|is ).*; delete the folder and prepare again",
-    "delete the folder it names",
+    r"error: .*\w+\.npy: (contents changed|not a NumPy array|is ).*; delete the folder and prepare again"
+    r"|error: .*dataset\.json: .*; delete it and run again",
+    "delete the folder, or the description that it names",
 )
 def damaged_data(place: Place, rng: random.Random) -> str:
     folder = with_data(place, rng)
-    path = rng.choice(sorted(folder.glob("*.npy")))
+    path = rng.choice(sorted(folder.glob("*.*")))  # its description too
     data = bytearray(path.read_bytes())
     data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     with open(path, "r+b") as file:
@@ -342,14 +343,20 @@ def damaged_data(place: Place, rng: random.Random) -> str:
 
 @fault(
     "a record or table with flipped or missing bytes",
-    r"error: .*/(run\.json|machine\.json|\w+\.csv|sweep\.json|range\.json): .*delete .*(again|repeat it)",
-    "delete the file it names; where that is a run's table, the run",
+    r"error: .*/(\w+\.json|\w+\.csv): .*; delete (it|its folder) and run again",
+    "delete what it says: the file it names, or its folder",
     places=(Workflow,),
 )
 def damaged_record(place: Place, rng: random.Random) -> str:
     assert place.run().code == 0
-    names = ("run.json", "epochs.csv", "steps.csv", "range.json")
-    path = rng.choice([path for path in sorted(place.results.rglob("*")) if path.name in names])
+    patterns = (
+        "runs/*/*",
+        "lr_range/*/range.json",
+        "lr_range/*/*/*/confirmation.json",
+        "lr_range/*/*/sweep.csv",
+    )
+    chosen = rng.choice([*patterns, "study.json"])  # each kind as often, though there are more of runs
+    path = rng.choice(sorted(place.results.glob(f"torture/{chosen}")))
     whole = path.read_bytes()
     while path.read_bytes().lower() == whole.lower():  # 1e-5 and 1E-5 are the same number
         path.write_bytes(whole)
@@ -357,12 +364,12 @@ def damaged_record(place: Place, rng: random.Random) -> str:
     shutil.rmtree(place.results / "torture/tables")
     for page in place.results.glob("torture/report.*"):
         page.unlink()
-    attempt = place.run()
-    if path.name in ("epochs.csv", "steps.csv"):
+    saw = seen(place.run())
+    if "delete its folder" in saw:
         shutil.rmtree(path.parent)
     else:
         path.unlink()
-    return seen(attempt)
+    return saw
 
 
 # --- clocks and company ------------------------------------------------------------------------------------

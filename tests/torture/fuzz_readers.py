@@ -1,4 +1,4 @@
-"""Random damage to configurations, studies and records: the readers refuse it in one line or read it, nothing else.
+"""Random damage to configurations, studies, records and published numbers: refused in one line or read, nothing else.
 
 PYTHONPATH=workflow/scripts python tests/torture/fuzz_readers.py --inputs 100000 --seed 0
 """
@@ -17,19 +17,23 @@ from collections import Counter
 from pathlib import Path
 
 import yaml
-from rangefinder import records, study, validation
+from rangefinder import claims, prepared, published, published_curves, records, runs, study, validation
 from rangefinder.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = ROOT / "config/studies"
+READERS = ("study", "config", "json", "resealed", "csv", "published")
+RECORDS = ("run", "machine", "sweep", "range", "confirmation", "study", "dataset", "jobs", "unfinished")
+TABLES = (*records.TABLES.items(), ("sweep", records.SWEEP_COLUMNS))
+FORMATS = (".csv", ".yaml", ".gz")
 
 # What a damaged or malicious file may hold instead of what belongs there.
 HOSTILE = [
     "", "null", "~", "true", "yes", "-1", "0", "1", "1e400", "-.inf", ".nan", "9" * 40, "0x1f", "1_000", "1:30",
     "2001-01-01", "''", "[]", "{}", "[[[]]]", "{a: {b: {c: 1}}}", "&a [*a]", "*b", "!!binary aGk=", "!!set {a}",
     "!!python/name:os.system", "../../x", "/etc/passwd", "x.py:f", "<script>", "a|b", "\u202e", "\U0001f600",
-    "suggested", "lr * k", "k / 0", "1e-320", "suggested" * 50, "\t", "\x00", "- a", "? a", "a: b: c", "{", "]", "'",
-    '"', "|", ">", "%",
+    '"\\ud83d"', "suggested", "lr * k", "k / 0", "1e-320", "suggested" * 50, "\t", "\x00", "- a", "? a", "a: b: c",
+    "{", "]", "'", '"', "|", ">", "%",
 ]  # fmt: skip
 JSON_HOSTILE = [
     None,
@@ -105,9 +109,8 @@ def _has(holder: dict | list, key: object) -> bool:
     return key in holder if isinstance(holder, dict) else isinstance(key, int) and key < len(holder)
 
 
-def study_text(chance: random.Random, sources: list[bytes]) -> bytes:
-    """A study's file, damaged as bytes or in its values."""
-    source = chance.choice(sources)
+def damaged_yaml(source: bytes, chance: random.Random) -> bytes:
+    """A YAML file, damaged as bytes or in its values."""
     if chance.random() < 0.5:
         return damaged_bytes(source, chance)
     values = [yaml_value(text) for text in HOSTILE]
@@ -133,22 +136,24 @@ class Fuzz:
 
     Args:
         folder: scratch.
-        run: folder of a real run's record.
+        sources: a folder with one real record of each kind, and its tables.
         seed: of the damage.
     """
 
-    def __init__(self, folder: Path, run: Path, seed: int) -> None:
-        self.folder, self.run, self.chance = folder, run, random.Random(seed)
-        self.sources = [path.read_bytes() for path in sorted(STUDIES.glob("*.yaml"))]
+    def __init__(self, folder: Path, sources: Path, seed: int) -> None:
+        self.folder, self.sources, self.chance = folder, sources, random.Random(seed)
+        self.studies = [path.read_bytes() for path in sorted(STUDIES.glob("*.yaml"))]
         self.results: Counter[str] = Counter()
         self.uncaught: list[str] = []
         (folder / "config/studies").mkdir(parents=True)
         shutil.copytree(ROOT / "config/published", folder / "config/published")
-        shutil.copytree(run, folder / "record")
+        self.published = [path for path in sorted(folder.rglob("published/**/*")) if path.suffix in FORMATS]
+        self.planned = study.load(STUDIES / "lenet5-mnist.yaml").record()
+        (folder / "record").mkdir()
 
     def once(self) -> None:
         """One input to one reader."""
-        reader = self.chance.choices(("study", "config", "json", "resealed", "csv"), (1, 2, 3, 3, 3))[0]
+        reader = self.chance.choices(READERS, (1, 2, 3, 3, 3, 1))[0]
         try:
             getattr(self, f"_{reader}")()
         except InputError as error:
@@ -163,11 +168,14 @@ class Fuzz:
 
     def _study(self) -> None:
         path = self.folder / "config/studies/s.yaml"
-        path.write_bytes(study_text(self.chance, self.sources))
+        path.write_bytes(damaged_yaml(self.chance.choice(self.studies), self.chance))
         trial = self.chance.choice(
             [None, None, {"epochs": 1, "seeds": 1, "train_samples": 10, "batch_divisor": 7}]
         )
-        study.load(path, trial)
+        loaded = study.load(path, trial)
+        # What a workflow goes on to do with it before its first job.
+        records.canonical(loaded.jobs()).encode()
+        records.csv_text(runs.run_table(loaded.record())).encode()
 
     def _config(self) -> None:
         given = {
@@ -179,61 +187,96 @@ class Fuzz:
             study.load_config(damaged)
 
     def _json(self) -> None:
-        name, schema = self.chance.choice([("run.json", "run"), ("machine.json", "machine")])
-        path = self.folder / "record" / name
-        path.write_bytes(damaged_bytes((self.run / name).read_bytes(), self.chance))
-        records.read_json(path, schema)
+        name = self.chance.choice(RECORDS)
+        self._read(name, damaged_bytes((self.sources / f"{name}.json").read_bytes(), self.chance))
 
     def _resealed(self) -> None:
         """A record that was changed and given a checksum that matches: only its schema can tell."""
-        name, schema = self.chance.choice([("run.json", "run"), ("machine.json", "machine")])
-        content = json.loads((self.run / name).read_text())
+        name = self.chance.choice(RECORDS)
+        content = json.loads((self.sources / f"{name}.json").read_text())
         damaged = damaged_values(content, self.chance, JSON_HOSTILE)
         body = {key: value for key, value in damaged.items() if key != "checksum"}
-        path = self.folder / "record" / name
-        text = json.dumps(
-            body
-            | {"checksum": records.sha256_text(records.canonical(body).encode("ascii", "replace").decode())}
-        )
-        path.write_text(text)
-        records.read_json(path, schema)
+        checksum = records.sha256_text(records.canonical(body).encode("ascii", "replace").decode())
+        self._read(name, json.dumps(body | {"checksum": checksum}).encode())
+
+    def _read(self, name: str, data: bytes) -> None:
+        path = self.folder / "record" / f"{name}.json"
+        path.write_bytes(data)
+        if name == "dataset":
+            prepared.check_files(path.parent, prepared.read_description(path.parent))
+        else:
+            records.read_json(path, name)
 
     def _csv(self) -> None:
-        name = self.chance.choice(["epochs", "steps"])
+        name, columns = self.chance.choice(TABLES)
         path = self.folder / "record" / f"{name}.csv"
-        path.write_bytes(damaged_bytes((self.run / f"{name}.csv").read_bytes(), self.chance))
+        path.write_bytes(damaged_bytes((self.sources / f"{name}.csv").read_bytes(), self.chance))
         # With the digest of the damaged bytes, so that the table itself is read.
-        columns = records.read_csv(path, records.TABLES[name])
-        if set(columns) != set(records.TABLES[name]):
-            raise AssertionError(f"columns {set(columns)}")
+        found = records.read_csv(path, columns)
+        if set(found) != set(columns):
+            raise AssertionError(f"columns {set(found)}")
+
+    def _published(self) -> None:
+        path = self.chance.choice(self.published)
+        whole = path.read_bytes()
+        damaged = damaged_yaml if path.suffix == ".yaml" else damaged_bytes
+        path.write_bytes(damaged(whole, self.chance))
+        directory = self.folder / "config/published"
+        try:
+            if path.name == "claims.yaml":
+                claims.read("lenet5-mnist", directory=directory)
+            elif path.parent.name == "curves":
+                published_curves.read("sgd_schedules", directory=directory)
+            else:
+                published.read(path.stem, self.planned, directory=directory)
+        finally:
+            path.write_bytes(whole)
 
 
-def example_run(folder: Path) -> Path:
-    """A record as a run of the digits study leaves it."""
-    from rangefinder import data, training
+def examples(folder: Path) -> Path:
+    """A folder with one record of each kind, and the tables, as a trial of the digits study leaves them."""
+    from rangefinder import confirmation, data, lr_range, progress, range_test, training
 
-    loaded = study.load(STUDIES / "digits.yaml", {"epochs": 2, "train_samples": 200, "test_samples": 50})
-    run = loaded.runs[next(iter(loaded.runs))]
-    data.prepare(loaded.datasets[run.dataset], folder / "data")
-    range_record = {"range_test": "sgd", "status": "ok", "checksum": "0" * 64} | {
-        name: {"value": 0.1, "low": None, "high": None, "factor": None}
-        for name in ("lr_min", "suggested_lr", "lr_max")
+    trial = {"epochs": 1, "train_samples": 200, "test_samples": 50, "steps_per_decade": 10, "seeds": 1}
+    content = validation.read_yaml(STUDIES / "digits.yaml")
+    content["range_tests"]["sgd"]["confirm"] = {"steps": 2}
+    folder.mkdir()
+    (folder / "digits.yaml").write_text(json.dumps(content))
+    loaded = study.load(folder / "digits.yaml", trial)
+    test, run = loaded.range_tests["sgd"], next(iter(loaded.runs.values()))
+    places = {"data_folder": folder / "data", "checkpoint_folder": folder / "checkpoints"}
+    data.prepare(loaded.datasets[run.dataset], places["data_folder"])
+    range_test.run(test.spec(0), data_folder=places["data_folder"], folder=folder)
+    found = lr_range.record([records.read_sweep(folder)])
+    records.write_json(folder / "range.json", found)
+    found = records.read_json(folder / "range.json", "range") | {"status": "ok"}
+    for name in ("lr_min", "suggested_lr", "lr_max"):  # so short a test need not find them
+        found[name] = {"value": 0.1, "low": None, "high": None, "factor": None}
+    confirmation.run(test.confirmation_spec(0), lr_range=found, folder=folder, **places)
+    training.run(run.spec, lr_range=found, folder=folder, **places)
+    shutil.copy(folder / "data/dataset.json", folder / "dataset.json")
+    records.write_json(folder / "study.json", loaded.record())
+    progress.write_jobs(folder, loaded)
+    (folder / "progress/jobs.json").rename(folder / "jobs.json")
+    note = {key: run.spec[key] for key in ("study", "run", "seed")} | {"spec_digest": runs.digest(run.spec)}
+    note |= {
+        "step": 3,
+        "steps": 9,
+        "advice": None,
+        "micro_batch": None,
+        "cause": "a signal",
+        "time": "2001-01-01T00:00:00",
     }
-    training.run(
-        run.spec,
-        lr_range=range_record,
-        data_folder=folder / "data",
-        folder=folder / "run",
-        checkpoint_folder=folder / "checkpoints",
-        notes_folder=folder / "unfinished",
-    )
-    return folder / "run"
+    records.write_json(folder / "unfinished.json", note | {"status": "interrupted"})
+    for name in RECORDS:
+        records.read_json(folder / f"{name}.json", name)
+    return folder
 
 
 def fuzz(inputs: int, seed: int) -> Fuzz:
     """Give the readers this many inputs."""
     with tempfile.TemporaryDirectory() as folder:
-        found = Fuzz(Path(folder) / "fuzz", example_run(Path(folder)), seed)
+        found = Fuzz(Path(folder) / "fuzz", examples(Path(folder) / "examples"), seed)
         for _ in range(inputs):
             found.once()
         return found

@@ -33,7 +33,7 @@ run: {batch_size: 2, epochs: 4, lr: 0.02}
 seeds: [0, 1]
 optimizers: {sgd: {name: SGD, momentum: 0.9}}
 schedules: {onecycle: {name: OneCycleLR}, none: {name: none}}
-range_tests: {sgd: {optimizer: sgd, start_lr: 1e-3, end_lr: 1, steps_per_decade: 20}}
+range_tests: {sgd: {optimizer: sgd, start_lr: 1e-3, end_lr: 1, steps_per_decade: 20, confirm: {steps: 10}}}
 sweeps:
   fixed: {grid: {optimizer: [sgd], schedule: [none]}}
   found: {set: {lr: suggested}, grid: {optimizer: [sgd], schedule: [onecycle]}}
@@ -53,6 +53,7 @@ RECORDS = (
     "sweep.json",
     "sweep.csv",
     "range.json",
+    "confirmation.json",
     "study.json",
     "runs.csv",
 )
@@ -116,7 +117,9 @@ class Place:
 
     def leftovers(self) -> list[str]:
         """Temporary files, checkpoints, notes and locks that a finished command must not leave."""
-        found = [path for path in self.results.rglob("*") if path.name in ("checkpoints", "unfinished")]
+        found = [
+            path for path in self.results.rglob("*") if path.name in ("checkpoints", "unfinished", "finished")
+        ]
         found += self.results.glob("*/progress/*/*")
         found += [path for path in self.results.rglob(".*") if path.name != ".snakemake_timestamp"]
         snakemake = self.folder / ".snakemake"

@@ -1,6 +1,7 @@
 """Published numbers: what is refused and how it is said, verdicts by hand, footnotes in table and report."""
 
 import csv
+import gzip
 import io
 from pathlib import Path
 
@@ -216,6 +217,43 @@ def test_the_files_here_fit_their_studies(name):
     planned_cells = {tuple(dict(run["axes"]).values()) for run in record["runs"]}
     for curve in published_curves.read(record["published"]):
         assert tuple(curve.axes[axis] for axis in published.AXES) in planned_cells
+
+
+CURVE = """- {optimizer: sgd, schedule: none, batch_size: 64, lr: 0.1, quantity: train_loss, file: c.csv.gz,
+   source: a log, revision: write-up}
+"""
+
+
+def curves(folder, entry=CURVE, points=b"step,train_loss\n0,2.3\n1,2.2\n", damaged=False):
+    data = bytearray(gzip.compress(points, mtime=0))
+    if damaged:
+        data[12] ^= 0xFF  # in the compressed part
+    (folder / "curves").mkdir()
+    (folder / "curves/c.csv.gz").write_bytes(data)
+    (folder / "curves/numbers.yaml").write_text(entry)
+    return published_curves.read("numbers", directory=folder)
+
+
+def test_a_curve_is_read(tmp_path):
+    (curve,) = curves(tmp_path)
+    assert (curve.quantity, curve.x.tolist(), curve.y.tolist()) == ("train_loss", [0, 1], [2.3, 2.2])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"damaged": True}, r"c\.csv\.gz: is not a curve"),
+        ({"points": b"step,loss\n0,2.3\n"}, r"c\.csv\.gz: is not a curve: 'train_loss'"),
+        ({"points": b"step,train_loss\n1,2.3\n0,2\n"}, r"c\.csv\.gz: step: has no points, or not in order"),
+        ({"entry": CURVE.replace("c.csv.gz", "7")}, r"numbers\.yaml: \[0\]\.file: not usable \(got 7\)"),
+        ({"entry": CURVE.replace("train_loss", "[a]")}, r"numbers\.yaml: \[0\]\.quantity: not usable"),
+        ({"entry": CURVE.replace("train_loss", "loss")}, r"\.quantity: unknown quantity .*did you mean"),
+        ({"entry": CURVE.replace("source: a log, ", "")}, r"\[0\]: the key is missing \(got 'source'\)"),
+    ],
+)
+def test_a_curve_that_cannot_be_used_is_named(tmp_path, given, message):
+    with pytest.raises(InputError, match=message):
+        curves(tmp_path, **given)
 
 
 # --- verdicts ------------------------------------------------------------------------------------------

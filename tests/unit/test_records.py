@@ -130,7 +130,10 @@ def test_a_stored_table_is_checked_when_it_is_named_and_when_it_is_read(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, r"format: record has another format version \(got 2\); allowed: 1"),
+        (
+            {"format": 2},
+            r"format: record has another format version; delete it and run again \(got 2\); allowed: 1",
+        ),
         ({"status": "finished"}, r"status: not a run record"),
         ({"extra": 1}, r"not a run record.*extra"),
         ({"results": {}}, r"results: not a run record"),
@@ -140,6 +143,14 @@ def test_a_foreign_record_is_refused(folder, change, message):
     record = json.loads((folder / "run.json").read_text()) | change
     (folder / "run.json").write_text(json.dumps(record))
     with pytest.raises(InputError, match=message):
+        records.read_run(folder)
+
+
+@pytest.mark.parametrize("name", ["machine.json", "epochs.csv", "steps.csv"])
+@pytest.mark.parametrize("damage", [lambda path: path.write_text("{"), lambda path: path.unlink()])
+def test_what_no_rule_asks_for_is_made_again_with_its_folder(folder, name, damage):
+    damage(folder / name)
+    with pytest.raises(InputError, match=rf"{name}: (record|table) .*; delete its folder and run again$"):
         records.read_run(folder)
 
 

@@ -163,14 +163,23 @@ def test_an_edited_record_is_refused_by_name(copy):
     assert f"runs/{RUNS[0]}/run.json: checksum: record was changed after it was written" in output
 
 
-def test_a_report_stands_for_whole_records_also_for_what_it_does_not_read(copy):
-    path = copy.folder / f"results/small/runs/{RUNS[0]}/steps.csv"
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("steps.csv", "table does not match its record (truncated or edited)"),
+        ("machine.json", "record was changed after it was written"),
+    ],
+)
+def test_a_report_stands_for_whole_records_also_for_what_it_does_not_read(copy, name, message):
+    before, path = copy.records(), copy.folder / f"results/small/runs/{RUNS[0]}/{name}"
     path.write_text(path.read_text().replace("1", "2", 1))
     (copy.folder / "results/small/report.html").unlink()
     output = copy.snakemake(code=1)
-    assert f"runs/{RUNS[0]}/steps.csv: table does not match its record" in output
+    assert f"runs/{RUNS[0]}/{name}: " in output and message in output
+    assert "delete its folder and run again" in output
     shutil.rmtree(path.parent)
     copy.snakemake()
+    assert copy.records() == before
 
 
 def test_data_that_changed_end_in_one_line_before_any_result_is_deleted(copy):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,10 @@ def read(name: str, *, directory: Path | str = DIRECTORY) -> list[Curve]:
             if key not in ENTRY_KEYS or key not in entry:
                 message = "unknown key" if key not in ENTRY_KEYS else "the key is missing"
                 raise InputError(message, file=index, key=f"[{position}]", value=key, allowed=ENTRY_KEYS)
+        for key in ("quantity", "file", "source", "revision"):
+            if not isinstance(entry[key], str):
+                place = f"[{position}].{key}"
+                raise InputError("not usable", file=index, key=place, value=entry[key], allowed="text")
         if entry["quantity"] not in QUANTITIES:
             key = f"[{position}].quantity"
             raise InputError(
@@ -84,7 +89,7 @@ def _points(path: Path, unit: str, quantity: str) -> tuple[np.ndarray, np.ndarra
         rows = list(csv.DictReader(io.StringIO(text), strict=True))
         x = np.array([int(row[unit]) for row in rows], dtype=np.int64)
         y = np.array([float(row[quantity]) for row in rows], dtype=np.float64)
-    except (OSError, EOFError, KeyError, ValueError, TypeError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, KeyError, ValueError, TypeError, csv.Error) as error:
         raise InputError(
             f"is not a curve: {error}", file=path, allowed=f"columns {unit} and {quantity} of numbers"
         ) from error

@@ -39,6 +39,8 @@ EPOCH_COLUMNS = (
 STEP_COLUMNS = ("step", "lr", "loss")
 SWEEP_COLUMNS = ("step", "lr", "loss", "accuracy", "validation_loss")
 AGAIN = "; delete it and run again"
+# Of files that Snakemake does not miss by themselves: nothing but the record beside them is asked for.
+WHOLE = "; delete its folder and run again"
 TABLES = {"epochs": EPOCH_COLUMNS, "steps": STEP_COLUMNS}
 
 
@@ -180,25 +182,26 @@ def read_json(path: Path | str, schema: str) -> dict[str, Any]:
 
     Args:
         path: the file.
-        schema: one of ``run``, ``machine``, ``sweep``, ``range``, ``confirmation``, ``study``, ``dataset`` and others of workflow/schemas.
+        schema: the kind of record, as its schema in workflow/schemas is named (``run``, ``machine``, ``sweep``, …).
 
     Raises:
         InputError: missing, unreadable, truncated, foreign, of another version, or edited by hand.
     """
     path = Path(path)
+    again = WHOLE if schema == "machine" else AGAIN
     try:
         record = json.loads(path.read_bytes(), parse_constant=_not_finite)
     except FileNotFoundError as error:
-        raise InputError("record is missing", file=path) from error
+        raise InputError(f"record is missing{WHOLE if again == WHOLE else ''}", file=path) from error
     except OSError as error:
         raise InputError(f"record cannot be read: {error.strerror}", file=path) from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"record is truncated or not JSON: {error}{AGAIN}", file=path) from error
+        raise InputError(f"record is truncated or not JSON: {error}{again}", file=path) from error
     if not isinstance(record, dict):
-        raise InputError(f"record is not a JSON object{AGAIN}", file=path, value=type(record).__name__)
+        raise InputError(f"record is not a JSON object{again}", file=path, value=type(record).__name__)
     if record.get("format") != FORMAT:
         raise InputError(
-            "record has another format version",
+            f"record has another format version{again}",
             file=path,
             key="format",
             value=record.get("format"),
@@ -207,7 +210,7 @@ def read_json(path: Path | str, schema: str) -> dict[str, Any]:
     error = next(iter(_validator(schema).iter_errors(record)), None)
     if error is not None:
         raise InputError(
-            f"not a {schema} record: {error.message[:300]}{AGAIN}",
+            f"not a {schema} record: {error.message[:300]}{again}",
             file=path,
             key=".".join(map(str, error.absolute_path)) or None,
         )
@@ -215,14 +218,14 @@ def read_json(path: Path | str, schema: str) -> dict[str, Any]:
     try:
         text = canonical(body)
     except ValueError as error:
-        raise InputError(f"record holds a number that is not finite: {error}{AGAIN}", file=path) from error
+        raise InputError(f"record holds a number that is not finite: {error}{again}", file=path) from error
     try:
         same = record["checksum"] == sha256_text(text)
     except UnicodeEncodeError as error:
-        raise InputError(f"record is not valid text{AGAIN}", file=path) from error
+        raise InputError(f"record is not valid text{again}", file=path) from error
     if not same:
         raise InputError(
-            f"record was changed after it was written (its checksum does not match){AGAIN}",
+            f"record was changed after it was written (its checksum does not match){again}",
             file=path,
             key="checksum",
         )
@@ -234,13 +237,11 @@ def _read_bytes(path: Path, sha256: str | None) -> bytes:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise InputError("table is missing; delete the run and repeat it", file=path) from error
+        raise InputError(f"table is missing{WHOLE}", file=path) from error
     except OSError as error:
         raise InputError(f"table cannot be read: {error.strerror}", file=path) from error
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-        raise InputError(
-            "table does not match its record (truncated or edited); delete the run and repeat it", file=path
-        )
+        raise InputError(f"table does not match its record (truncated or edited){WHOLE}", file=path)
     return data
 
 
