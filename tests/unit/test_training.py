@@ -190,9 +190,15 @@ training.run(job, lr_range=None, data_folder={digits!r}, folder=folder / "run",
     "changes",
     [
         {"optimizer": {"name": "Adam"}, "schedule": {"name": "OneCycleLR"}},
-        {"optimizer": {"name": "LARS", "weight_decay": 1e-4}, "order": "torch-dataloader"},
+        {
+            "optimizer": {"name": "LARS", "weight_decay": 1e-4},
+            "order": "torch-dataloader",
+            "model": {
+                "name": f"{ROOT}/tests/torture/own.py:fragile"
+            },  # with dropout, which draws at every step
+        },
     ],
-    ids=["adam", "lars"],
+    ids=["adam", "lars-dropout"],
 )
 def test_a_run_killed_again_and_again_ends_with_the_same_bytes(digits, tmp_path, changes):
     job = spec(epochs=150, **changes)
