@@ -244,6 +244,10 @@ def test_a_curve_is_read(tmp_path):
     [
         ({"damaged": True}, r"c\.csv\.gz: is not a curve"),
         ({"points": b"step,loss\n0,2.3\n"}, r"c\.csv\.gz: is not a curve: 'train_loss'"),
+        (
+            {"points": b"step,train_loss\n99999999999999999999,2\n"},
+            r"c\.csv\.gz: is not a curve: .* too large",
+        ),
         ({"points": b"step,train_loss\n1,2.3\n0,2\n"}, r"c\.csv\.gz: step: has no points, or not in order"),
         ({"entry": CURVE.replace("c.csv.gz", "7")}, r"numbers\.yaml: \[0\]\.file: not usable \(got 7\)"),
         ({"entry": CURVE.replace("train_loss", "[a]")}, r"numbers\.yaml: \[0\]\.quantity: not usable"),

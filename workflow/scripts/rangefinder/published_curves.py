@@ -89,7 +89,16 @@ def _points(path: Path, unit: str, quantity: str) -> tuple[np.ndarray, np.ndarra
         rows = list(csv.DictReader(io.StringIO(text), strict=True))
         x = np.array([int(row[unit]) for row in rows], dtype=np.int64)
         y = np.array([float(row[quantity]) for row in rows], dtype=np.float64)
-    except (OSError, EOFError, zlib.error, KeyError, ValueError, TypeError, csv.Error) as error:
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        LookupError,
+        ArithmeticError,
+        ValueError,
+        TypeError,
+        csv.Error,
+    ) as error:
         raise InputError(
             f"is not a curve: {error}", file=path, allowed=f"columns {unit} and {quantity} of numbers"
         ) from error
