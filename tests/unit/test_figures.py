@@ -52,6 +52,14 @@ def test_a_sweep_of_schedules_and_batch_sizes_has_schedules_as_lines_and_batches
     assert layout(grid) == {"sgd · batch 32": ["none", "step"], "sgd · batch 64": ["none", "step"]}
 
 
+def test_settings_tried_one_at_a_time_are_lines_of_one_panel():
+    cells = [cell("s", "sgd", "none", 64, 0.1) for _ in range(3)]
+    for made, precision, graph in zip(cells, ["fp32", "bf16", "fp32"], [True, True, False], strict=True):
+        made.axes |= {"precision": precision, "cuda_graph": graph}
+    labels = ["precision fp32, cuda_graph True", "precision bf16", "cuda_graph False"]
+    assert layout(cells) == {"sgd · none": labels}
+
+
 def test_a_sweep_of_one_schedule_has_batch_sizes_as_lines():
     cells = [cell("a", "sgd", "none", 64, "lr"), cell("a", "sgd", "step", 64, "lr")]
     cells += [cell("b", name, "onecycle", batch, "lr") for name in ("sgd", "adam") for batch in (32, 64)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -36,7 +37,9 @@ def by_sweep(cells: Sequence[Cell]) -> list[Panel]:
     """Panels of the cells that have runs, those of one line only where no sweep compares anything.
 
     A sweep's lines are its schedules; in one of a single schedule its batch sizes; else whatever it varies. What
-    follows from the line (each schedule at an LR of its own) does not part a panel, all else does.
+    follows from the line (each schedule at an LR of its own) does not part a panel, all else does. Where one of
+    neither tries settings one at a time, not as a grid, each cell is a line, named by what it does otherwise than the
+    first.
     """
     panels: dict[tuple, Panel] = {}
     names = dict.fromkeys(name for cell in cells for name in cell.sweeps)
@@ -48,6 +51,12 @@ def by_sweep(cells: Sequence[Cell]) -> list[Panel]:
         changing = [
             axis for axis in varying(members) if len({str(cell.axes.get(axis)) for cell in members}) > 1
         ]
+        if not set(changing) & {*LINES, "optimizer"} and not _is_grid(changing, members):
+            title = " · ".join(words(axis, members[0].axes[axis]) for axis in ("optimizer", "schedule"))
+            panels[name,] = Panel(
+                name, title, {_otherwise(cell, members[0], changing): cell for cell in members}
+            )
+            continue
         line = next((axis for axis in (*LINES, *changing) if axis in changing), LINES[0])
         apart = [axis for axis in changing if axis != line and not _follows(axis, line, members)]
         shown = [axis for axis in axes_of_study if axis != line and (axis in apart or axis not in changing)]
@@ -58,6 +67,17 @@ def by_sweep(cells: Sequence[Cell]) -> list[Panel]:
             panels.setdefault(key, Panel(line, title)).lines[words(line, cell.axes.get(line))] = cell
     larger = [panel for panel in panels.values() if len(panel.lines) > 1]
     return larger or list(panels.values())
+
+
+def _is_grid(axes: Sequence[str], members: Sequence[Cell]) -> bool:
+    """Whether the cells are all combinations of the axes' values."""
+    return len(members) == math.prod(len({str(cell.axes.get(axis)) for cell in members}) for axis in axes)
+
+
+def _otherwise(cell: Cell, first: Cell, axes: Sequence[str]) -> str:
+    """What a cell does otherwise than the first one; of the first, all."""
+    other = [axis for axis in axes if cell.axes.get(axis) != first.axes.get(axis)]
+    return ", ".join(words(axis, cell.axes.get(axis)) for axis in other or axes)
 
 
 def _follows(axis: str, line: str, members: Sequence[Cell]) -> bool:
