@@ -76,8 +76,9 @@ def _is_grid(axes: Sequence[str], members: Sequence[Cell]) -> bool:
 
 def _otherwise(cell: Cell, first: Cell, axes: Sequence[str]) -> str:
     """What a cell does otherwise than the first one; of the first, all."""
-    other = [axis for axis in axes if cell.axes.get(axis) != first.axes.get(axis)]
-    return ", ".join(words(axis, cell.axes.get(axis)) for axis in other or axes)
+    own = [axis for axis in axes if axis in cell.axes]
+    other = [axis for axis in own if cell.axes[axis] != first.axes.get(axis)]
+    return ", ".join(words(axis, cell.axes[axis]) for axis in other or own)
 
 
 def _follows(axis: str, line: str, members: Sequence[Cell]) -> bool:
