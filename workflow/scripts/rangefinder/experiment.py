@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import compilation, data, devices, models, optimizers
+from . import compilation, data, devices, generators, models, optimizers
 from .clocks import Clocks
 from .shares import Share
 
@@ -33,8 +33,8 @@ def untouched(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[No
     training = {module: module.training for module in model.modules()}
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     optimizer.zero_grad(set_to_none=True)  # lets the gradients kept above go unchanged
-    rng = torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
+    cuda = torch.cuda.is_available()
+    random_state = generators.state(cuda)
     try:
         yield
     finally:
@@ -44,9 +44,7 @@ def untouched(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[No
             parameter.grad = gradient
         for module, was_training in training.items():
             module.training = was_training
-        torch.set_rng_state(rng)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
+        generators.restore(random_state, cuda)
 
 
 class EvaluationSet:
@@ -200,6 +198,7 @@ def build(
     set_precision(precision)
     dtype = DTYPES[precision]
     splits = data.split(arrays, parameters["dataset"])
+    generators.seed(parameters["seed"])
     model, generator_state = models.seeded_build(
         parameters["model"],
         arrays.shape,

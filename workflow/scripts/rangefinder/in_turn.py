@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import gc
 import logging
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from . import finished, training
+from . import finished, generators, training
 from .clocks import Clocks
 from .errors import InputError, RunError
 from .progress import Progress
@@ -111,17 +109,13 @@ def as_if_alone(cuda: bool) -> Iterator[None]:
     Args:
         cuda: the random generators of the CUDA devices, and their memory, as well.
     """
-    generators = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    devices = torch.cuda.get_rng_state_all() if cuda else []
+    random_state = generators.state(cuda)
     dtype, precision = torch.get_default_dtype(), torch.get_float32_matmul_precision()
     deterministic = _deterministic()
     threads, gradients = torch.get_num_threads(), torch.is_grad_enabled()
     try:
         yield
     finally:
-        random.setstate(generators[0])
-        np.random.set_state(generators[1])
-        torch.set_rng_state(generators[2])
         torch.set_default_dtype(dtype)
         torch.set_float32_matmul_precision(precision)
         if _deterministic() != deterministic:  # setting it imports torch's compiler, which takes seconds
@@ -129,8 +123,8 @@ def as_if_alone(cuda: bool) -> Iterator[None]:
         torch.set_num_threads(threads)
         torch.set_grad_enabled(gradients)
         gc.collect()
+        generators.restore(random_state, cuda)
         if cuda:
-            torch.cuda.set_rng_state_all(devices)
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import captured, data, experiment, optimizers, provenance, records, schedules
+from . import captured, data, experiment, generators, optimizers, provenance, records, schedules
 from .checkpoints import Checkpoints
 from .clocks import Clocks
 from .progress import Progress
@@ -273,8 +273,7 @@ class Trainer:
             "epoch_train_seconds": self.epoch_train_seconds,
             "clocks": self.clocks.seconds,
             "resumed": self.resumed,
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "generators": generators.state(self.device.type == "cuda"),
         }
 
     def resume(self) -> None:
@@ -296,9 +295,7 @@ class Trainer:
         for name, seconds in state["clocks"].items():
             self.clocks.seconds[name] += seconds
         self.resumed = state["resumed"] + 1
-        torch.set_rng_state(state["rng"])
-        if state["cuda_rng"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+        generators.restore(state["generators"], self.device.type == "cuda")
 
     # --- the record ---
 
