@@ -125,12 +125,15 @@ def test_the_batch_figure_lays_published_values_over_the_metric_that_was_publish
     ]
     published = [entry(cells[0], 0.89, seconds=100.0), entry(cells[1], 0.88, seconds=60.0)]
     published.append(entry(cells[1], 0.87, revision="later revision"))
+    published.append(entry(cells[1], 0.99, metric="final_test_accuracy", seconds=90.0))
     drawn = axes_of(batch_figures.batch_size.__wrapped__(cells, published))
     assert drawn[0, "sgd"] == [[128, pytest.approx(80)], [256, pytest.approx(80)]]  # not the final 50 %
     assert drawn[1, "sgd"] == [[128, 12.8], [256, 25.6]]
     values = [line for (axes, label), line in drawn.items() if axes == 0 and label != "sgd"]
     assert [[128, 89.0], [256, 88.0]] in values and [[256, 87.0]] in values
     assert [[128, 100.0], [256, 60.0]] in [line for (axes, _), line in drawn.items() if axes == 1]
+    points = [point for line in drawn.values() for point in line]
+    assert [256, 99.0] not in points and [256, 90.0] not in points  # of another metric than ours
 
 
 def test_published_values_are_not_laid_over_another_form():

@@ -32,7 +32,14 @@ def load(tmp_path, text=BASE, trial=None):
 
 
 @pytest.mark.parametrize(
-    ("name", "runs", "sweeps"), [("digits", 14 * 3, 6), ("lenet5-mnist", 3 + 4 * 3 + 5 * 3 * 5, 4)]
+    ("name", "runs", "sweeps"),
+    [
+        ("digits", 14 * 3, 6),
+        ("lenet5-mnist", 3 + 4 * 3 + 5 * 3 * 5, 4),
+        ("sgd-schedules", 4 + 4 * 5, 3),
+        # Five attempts at seven batch sizes with three optimizers; put right, two optimizers over five seeds.
+        ("lars-cifar10", 5 * 7 * 3 + 7 * 2 * 5, 6),
+    ],
 )
 def test_shipped_studies_have_the_runs_they_promise(name, runs, sweeps):
     loaded = study.load(ROOT / f"config/studies/{name}.yaml")

@@ -23,11 +23,14 @@ def batch_size(cells: Sequence[Cell], published: Sequence[Mapping[str, Any]] = (
 
     Args:
         published: comparisons with published values (`published.compare`). Where a cell has some, our value is of the
-            metric that was published; elsewhere it is the final test accuracy.
+            metric that was published; elsewhere it is the final test accuracy. A published value of another metric,
+            which cannot be laid over ours, stands in the table alone.
     """
     compared: dict[str, list[Mapping[str, Any]]] = {}
     for entry in published:
-        compared.setdefault(str([entry[axis] for axis in AXES]), []).append(entry)
+        entries = compared.setdefault(str([entry[axis] for axis in AXES]), [])
+        if not entries or entry["metric"] == entries[0]["metric"]:
+            entries.append(entry)
     rows = _rows(cells)
     if not rows:
         return None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-_REPOSITORY = Path(__file__).resolve().parents[2]
+_REPOSITORY = Path(__file__).resolve().parents[1]
 FOLDER = Path(os.environ.get("RANGEFINDER_DATA_DIR") or _REPOSITORY.parent / "shared" / "data")
 
 needs_mnist = pytest.mark.skipif(
