@@ -1,33 +1,41 @@
 """Print how far the runs of a study are from its published training losses, epoch by epoch, as Markdown.
 
+Of the runs as published whose losses were not published it prints what they did instead.
+
 PYTHONPATH=workflow/scripts python -m rangefinder.replay results/sgd-schedules
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
-from . import published, published_curves, records
+from . import formats, published, published_curves, records
 from .errors import InputError
 
 TOLERANCES = (1e-4, 5e-4, 1e-3)
 
 
 def tables(folder: Path) -> str:
-    """One table per published curve of training losses that the folder has a run of."""
+    """One table for each run as published that has a record; first those with a published curve of training losses."""
     study = records.read_json(folder / "study.json", "study")
-    parts = []
-    for curve in published_curves.read(study["published"]):
-        if curve.quantity != "train_loss":
+    curves = [c for c in published_curves.read(study["published"]) if c.quantity == "train_loss"]
+    compared, alone = [], []
+    for entry in study["runs"]:
+        place = folder / "runs" / entry["run"]
+        if entry["form"] != published.FORM or not (place / "run.json").is_file():
             continue
-        for run in study["runs"]:
-            name, axes = run["run"], dict(run["axes"])
-            same = all(axes[axis] == value for axis, value in curve.axes.items())
-            if run["form"] == published.FORM and same:
-                parts.append(_table(name, curve, records.read_run(folder / "runs" / name)))
-    return "\n".join(parts)
+        run, axes = records.read_run(place), dict(entry["axes"])
+        curve = next((c for c in curves if all(axes[axis] == value for axis, value in c.axes.items())), None)
+        if curve is None:
+            alone.append(_own(entry["run"], run))
+        else:
+            compared.append(_table(entry["run"], curve, run))
+    if not compared and not alone:
+        raise InputError("no run as published has a record yet", file=folder)
+    return "\n".join([*compared, *alone])
 
 
 def _table(name: str, curve: published_curves.Curve, run: dict) -> str:
@@ -38,8 +46,31 @@ def _table(name: str, curve: published_curves.Curve, run: dict) -> str:
         lines.append(f"- within {tolerance:g} up to " + ("the end" if step is None else f"step {step:,}"))
     lines += ["", "| epoch | LR | largest difference | mean difference |", "| --: | --: | --: | --: |"]
     apart = published_curves.differences(curve.y, ours, run["run"]["steps_per_epoch"])
-    for row, lr in zip(apart.itertuples(), run["epochs"]["lr"], strict=True):
-        lines.append(f"| {row.epoch} | {lr:.3g} | {row.largest:.2g} | {row.mean:.2g} |")
+    lrs = dict(zip(run["epochs"]["epoch"], run["epochs"]["lr"], strict=True))  # a run that diverged has fewer
+    for row in apart.itertuples():
+        lr = f"{lrs[row.epoch]:.3g}" if row.epoch in lrs else formats.MISSING
+        lines.append(f"| {row.epoch} | {lr} | {_or_missing(row.largest)} | {_or_missing(row.mean)} |")
+    return "\n".join([*lines, ""])
+
+
+def _or_missing(apart: float) -> str:
+    return formats.MISSING if math.isnan(apart) else f"{apart:.2g}"
+
+
+def _own(name: str, run: dict) -> str:
+    """What a run without published losses did."""
+    epochs, steps = run["epochs"], len(run["steps"]["step"])
+    columns = ("lr", "train_loss", "test_loss")
+    lines = [f"### {name}", "", f"No losses were published; ours over {steps:,} steps.", ""]
+    lines += [
+        "| epoch | LR | training loss | test loss | test accuracy (%) |",
+        "| --: | --: | --: | --: | --: |",
+    ]
+    for place, epoch in enumerate(epochs["epoch"]):
+        lr, train, test = (f"{epochs[column][place]:.3g}" for column in columns)
+        lines.append(
+            f"| {epoch:.0f} | {lr} | {train} | {test} | {100 * epochs['test_accuracy'][place]:.2f} |"
+        )
     return "\n".join([*lines, ""])
 
 
