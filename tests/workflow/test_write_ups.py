@@ -1,0 +1,83 @@
+"""The studies of the write-ups, shrunk, through the whole chain on the genuine MNIST and CIFAR-10."""
+
+import shutil
+
+import pandas as pd
+from genuine import FOLDER, needs_cifar10, needs_mnist
+from rangefinder import records
+from test_chain import digests
+from workplace import ROOT, Workplace
+
+DATA = (f"data_dir={FOLDER}", "download=false", "runs_per_job=20")
+LARGE = 8192
+
+
+def finish(place: Workplace, *names: str, trial: str) -> dict[str, dict]:
+    """Run studies as trials to their reports; the records of their runs by name, each completed or diverged."""
+    place.snakemake(*names, "--config", f"studies=[{','.join(names)}]", *DATA, f"trial={trial}")
+    runs = {}
+    for name in names:
+        folder = place.folder / f"results/{name}-trial"
+        planned = pd.read_csv(folder / "runs.csv")["run"]
+        made = {run: records.read_run(folder / "runs" / run) for run in planned}
+        shown = pd.read_csv(folder / "tables/runs.csv").set_index("run")["status"]
+        assert dict(shown) == {run: record["run"]["status"] for run, record in made.items()}
+        for page in ("report.html", "report.md"):
+            text = (folder / page).read_text()
+            assert "This is a trial" in text and "Not complete" not in text, folder / page
+            assert "A trial answers none of them" in text  # the findings
+        runs |= made
+    for run, record in runs.items():
+        divergence = record["run"]["divergence"]
+        assert (divergence is None) == (record["run"]["status"] == "completed"), run
+        assert len(record["steps"]["loss"]) == record["run"]["steps"], run
+    return runs
+
+
+@needs_mnist
+def test_both_studies_of_lenet5_run_to_their_reports(tmp_path):
+    place = Workplace(tmp_path)
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    trial = "{epochs: 2, seeds: 1, train_samples: 256, validation_samples: 64, test_samples: 100, steps_per_decade: 10}"
+    runs = finish(place, "lenet5-mnist", "sgd-schedules", trial=trial)
+    assert len(runs) == 3 + 4 * 3 + 5 * 3 + 4 + 4
+    # As published nothing is set apart; put right, the LR is the one that was found.
+    for run, record in runs.items():
+        published = run.startswith("published-")
+        assert record["run"]["samples"]["validation"] == (0 if published else 64)
+        assert (record["run"]["lr"]["range_test"] is None) == published
+    # Tables and pages are a pure function of the records.
+    for name in ("lenet5-mnist", "sgd-schedules"):
+        folder = place.folder / f"results/{name}-trial"
+        before = digests(folder)
+        shutil.rmtree(folder / "tables")
+        (folder / "report.html").unlink()
+        finish(place, "lenet5-mnist", "sgd-schedules", trial=trial)
+        assert digests(folder) == before
+
+
+@needs_cifar10
+def test_five_attempts_at_the_largest_batch(tmp_path):
+    """Batches of 8,192 become 128; the other six sizes of a cell differ in nothing else."""
+    place = Workplace(tmp_path)
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    folder = tmp_path / "results/lars-cifar10-trial"
+    trial = "trial={epochs: 2, seeds: 1, train_samples: 130, test_samples: 50, batch_divisor: 64}"
+    config = ("--config", "studies=lars-cifar10", *DATA[:2], trial)
+    names = {
+        (number, optimizer): f"attempt{number}-{optimizer}-attempt{number}-bs{LARGE}-seed0"
+        for number in range(1, 6)
+        for optimizer in ("sgd", "lars-writeup", "lars")
+    }
+    place.snakemake(*(f"results/lars-cifar10-trial/runs/{run}/run.json" for run in names.values()), *config)
+    runs = {cell: records.read_run(folder / "runs" / run) for cell, run in names.items()}
+    for number in range(1, 6):
+        three = [runs[number, optimizer] for optimizer in ("sgd", "lars-writeup", "lars")]
+        assert {record["run"]["model_parameters"] for record in three} == {25_557_032}
+        assert {record["run"]["steps_per_epoch"] for record in three} == {2}
+        initialised = {record["run"]["parameters"]["initialisation"] for record in three}
+        assert initialised == {"default" if number < 3 else "kaiming_uniform_fan_in"}
+        # Three optimizers, from the same weights on the same batch.
+        assert len({record["steps"]["loss"][0] for record in three}) == 1
+        for record in three:
+            assert record["run"]["status"] == ("diverged" if record["run"]["divergence"] else "completed")
