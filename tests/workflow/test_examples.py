@@ -45,7 +45,7 @@ def test_every_kind_of_part_trains(tmp_path):
     for name, path in results.items():
         record = records.read_run(path)
         assert record["run"]["status"] == "completed" and len(record["epochs"]["epoch"]) == 2
-        losses = record["steps"]["loss"]
+        losses = record["epochs"]["test_loss"]  # of all samples: that of one batch is too noisy to tell
         # Eight steps are few for a deep network with batch normalisation.
         assert losses[-1] < losses[0] or (name == "torchvision-model" and losses[-1] != losses[0]), path
     steps = records.read_run(results["own-schedule"])["steps"]["lr"]
