@@ -11,7 +11,7 @@ from unittest import mock
 import harness
 import numpy as np
 import yaml
-from rangefinder import devices, records, study, training
+from rangefinder import devices, records, study, trainer
 from rangefinder.runs import Run, digest
 
 NAME = "made"
@@ -133,7 +133,7 @@ def write(folder: Path, run: Run, generator: np.random.Generator) -> None:
             "steps_per_epoch": STEPS_PER_EPOCH,
             "samples": {"train": 1000, "validation": 200, "test": 100},
             "model_parameters": 1000,
-            "results": training.results(rows, diverged=False),
+            "results": trainer.results(rows, diverged=False),
             "provenance": {"engine_digest": "e" * 64, "data_digest": "d" * 64, "version": "0"},
         },
         {
