@@ -94,6 +94,7 @@ def test_every_bit_is_that_of_steps_that_are_not_captured(digits, device, varian
     sizes = [32] if VARIANTS[variant].get("drop_last") else [28, 32]
     assert graphs.machine()["captured_batch_sizes"] == sizes
     assert eager.machine()["captured_batch_sizes"] == []
+    assert graphs.machine()["optimizer_kernel"] == eager.machine()["optimizer_kernel"]
     inside = variant not in ("momentum moves", "adam, beta1 moves", "cannot be captured")
     assert graphs.captured.updates == inside
     assert graphs.clocks.seconds["compile"] > 0 == eager.clocks.seconds["compile"]

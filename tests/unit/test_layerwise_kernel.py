@@ -24,7 +24,7 @@ if not GPU and os.environ.get("TRITON_INTERPRET") != "1":
         assert done.returncode == 0, done.stdout
 
 else:
-    from rangefinder import layerwise_kernel, optimizers
+    from rangefinder import layerwise, layerwise_kernel, optimizers
 
     DEVICE = "cuda" if GPU else "cpu"
 
@@ -107,6 +107,57 @@ else:
         options = {"momentum": 0.5, "inner": 1.0, "outer": 0.1, "decay": 0.0, "nesterov": False}
         assert not layerwise_kernel.OnePass(params)(params, grads, buffers, **options)
         assert all(torch.equal(new, old) for new, old in zip(params, before, strict=True))
+
+    @pytest.fixture
+    def anew():
+        layerwise._kernels.cache_clear()
+        yield
+        layerwise._kernels.cache_clear()
+
+    def test_it_is_tried_out(anew, monkeypatch):
+        monkeypatch.setattr(layerwise_kernel.try_out, "__defaults__", (DEVICE,))
+        assert layerwise._kernels() is layerwise_kernel
+
+    def test_without_a_compiler_there_is_none(anew, monkeypatch, caplog):
+        def no_compiler(*_arguments, **_options):
+            raise RuntimeError("Failed to find C compiler")
+
+        monkeypatch.setattr(layerwise_kernel.OnePass, "__call__", no_compiler)
+        monkeypatch.setattr(layerwise_kernel.try_out, "__defaults__", (DEVICE,))
+        assert layerwise._kernels() is None and layerwise._kernels() is None
+        assert [record.message for record in caplog.records] == [
+            "layer-wise updates by multi-tensor operations, for Triton cannot be used: Failed to find C compiler"
+        ]
+
+    def lars(monkeypatch):
+        """A LARS of one tensor that believes itself on a GPU."""
+        weight = torch.nn.Parameter(torch.ones(16, device=DEVICE))
+        weight.grad = torch.ones_like(weight)
+        optimizer = optimizers.build({"name": "LARS"}, [("weight", weight)], lr=0.1)
+        made = layerwise_kernel.OnePass([weight])
+        monkeypatch.setattr(layerwise, "multi_tensor", lambda group, params: True)
+        monkeypatch.setattr(type(optimizer), "_one_pass", lambda self, group, params: made)
+        return optimizer, weight
+
+    def test_what_goes_wrong_in_a_step_is_told(monkeypatch):
+        def launch_fails(*_arguments, **_options):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+        optimizer, _ = lars(monkeypatch)
+        monkeypatch.setattr(layerwise_kernel.OnePass, "__call__", launch_fails)
+        with pytest.raises(RuntimeError, match="illegal memory access"):
+            optimizer.step()
+
+    def test_the_kernel_of_the_last_step_is_named(monkeypatch):
+        optimizer, weight = lars(monkeypatch)
+        optimizer.step()
+        assert optimizers.kernel(optimizer) == "one-pass"
+        weight.grad = torch.ones(32, device=DEVICE)[::2]  # gaps: it cannot walk that
+        optimizer.step()
+        assert optimizers.kernel(optimizer) == "foreach"
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+        assert optimizers.kernel(optimizer) == "one-pass"
 
     @pytest.mark.skipif(not GPU, reason="no GPU")
     @pytest.mark.parametrize(

@@ -48,19 +48,20 @@ class CapturedSteps:
     they make once. Everything that touches the run's tensors has to happen `on_stream`.
 
     Args:
+        spec: of the optimizer; where it cannot be captured, the caller updates after each replay (`updates` False).
         loader: of the run; its data are on the device.
-        optimizer: made `capturable`, or updated by the caller after each replay (`updates` False).
+        optimizer: made `capturable` where it can be.
         gradients: takes a batch, leaves its gradients and returns its mean loss.
         losses: of all steps [steps], on the device.
         lrs: LR of every step [steps].
         momenta: momentum of every step, or None where it stays. A graph holds it as a constant, so where it moves the
             update is left to the caller.
-        updates: whether the optimizer can be captured.
         clocks: capturing counts as compiling.
     """
 
     def __init__(
         self,
+        spec: Mapping[str, Any],
         loader: data.Loader,
         optimizer: torch.optim.Optimizer,
         gradients: Gradients,
@@ -68,11 +69,14 @@ class CapturedSteps:
         *,
         lrs: np.ndarray,
         momenta: np.ndarray | None,
-        updates: bool,
         clocks: Clocks,
     ) -> None:
         self.loader, self.optimizer, self.gradients, self.losses = loader, optimizer, gradients, losses
-        self.updates = updates and momenta is None
+        self.updates = (
+            momenta is None
+            and optimizers.can_be_captured(spec)
+            and all(isinstance(group["lr"], torch.Tensor) for group in optimizer.param_groups)
+        )
         self.clocks = clocks
         device = losses.device
         self.lrs = np.asarray(lrs, dtype=np.float64)
@@ -118,9 +122,8 @@ class CapturedSteps:
                 self._capture(size)
         if self.known != step:
             self.step.fill_(step)
-        if (
-            self.firsts[size] != first
-        ):  # a batch begins where the one before it ended, but for an epoch's first
+        # A batch begins where the one before it ended, but for an epoch's first.
+        if self.firsts[size] != first:
             self.places[size] += first - self.firsts[size]
         self.replays[size]()
         self.known, self.firsts[size] = step + 1, first + size
@@ -172,29 +175,6 @@ class CapturedSteps:
         self.losses.index_copy_(0, self.step, loss.reshape(1))
         self.step += 1
         places += size
-
-
-def build(
-    parameters: Mapping[str, Any],
-    loader: data.Loader,
-    optimizer: torch.optim.Optimizer,
-    gradients: Gradients,
-    losses: torch.Tensor,
-    *,
-    lrs: np.ndarray,
-    momenta: np.ndarray | None,
-    clocks: Clocks,
-    processes: int = 1,
-) -> CapturedSteps | None:
-    """`CapturedSteps` of a run, or None where its steps are not captured."""
-    if not wanted(parameters, losses.device, processes):
-        return None
-    updates = optimizers.can_be_captured(parameters["optimizer"]) and all(
-        isinstance(group["lr"], torch.Tensor) for group in optimizer.param_groups
-    )
-    return CapturedSteps(
-        loader, optimizer, gradients, losses, lrs=lrs, momenta=momenta, updates=updates, clocks=clocks
-    )
 
 
 def _stream(device: torch.device) -> torch.cuda.Stream:

@@ -83,8 +83,11 @@ class LayerwiseSGD(Layerwise):
 
     @property
     def kernel(self) -> str:
-        """How the step is computed: ``one-pass``, ``fused``, ``foreach`` or ``per-tensor``."""
+        """How the last step was computed, or else the next will be: ``one-pass``, ``fused``, ``foreach`` or
+        ``per-tensor``; of the first group."""
         group = self.param_groups[0]
+        if id(group) in self.__dict__.get("_left", ()):
+            return "foreach"
         if self._one_pass(group, group["params"]) is not None:
             return "one-pass"
         if multi_tensor(group, group["params"]):
@@ -146,35 +149,28 @@ class LayerwiseSGD(Layerwise):
         if one_pass is None:
             return False
         options = {"decay": group["weight_decay"], "nesterov": group["nesterov"], **factors._asdict()}
-        try:
-            return one_pass(params, grads, buffers, **options)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # what Triton needs to build a kernel is not there; nothing was launched
-            _without_kernels(error)
-            return False
-
-
-_REFUSED: list[str] = []  # why this process does without Triton's kernels
+        left = self.__dict__.setdefault("_left", set())  # the groups whose tensors it could not walk
+        if one_pass(params, grads, buffers, **options):
+            left.discard(id(group))
+            return True
+        left.add(id(group))
+        return False
 
 
 @functools.cache
-def _triton_kernels() -> ModuleType | None:
+def _kernels() -> ModuleType | None:
+    """The module of Triton's kernels, or None where Triton is missing or cannot build one.
+
+    Found out on tensors of no consequence, once for a process: an error of a run's own step is never taken for this.
+    """
     try:
         from . import layerwise_kernel
-    except ImportError as error:
-        _without_kernels(error)
+
+        layerwise_kernel.try_out()
+    except Exception as error:  # whatever Triton, a compiler or the driver makes of it
+        log.warning("layer-wise updates by multi-tensor operations, for Triton cannot be used: %s", error)
         return None
     return layerwise_kernel
-
-
-def _kernels() -> ModuleType | None:
-    return None if _REFUSED else _triton_kernels()
-
-
-def _without_kernels(error: Exception) -> None:
-    _REFUSED.append(str(error))
-    log.warning("layer-wise updates by multi-tensor operations, for Triton cannot be used: %s", error)
 
 
 def multi_tensor(group: dict[str, Any], params: list[Tensor]) -> bool:

@@ -134,6 +134,18 @@ class OnePass:
         return True
 
 
+def try_out(device: str = "cuda") -> None:
+    """Build the kernel and launch it on a few elements.
+
+    Raises:
+        Exception: whatever Triton, the C compiler it needs or the driver raises where it cannot be used.
+    """
+    params, grads, buffers = ([torch.zeros(ALIGNMENT, device=device)] for _ in range(3))
+    OnePass(params)(
+        params, grads, buffers, momentum=0.0, inner=params[0][:1], outer=1.0, decay=0.0, nesterov=False
+    )
+
+
 def _kind(factor: Any) -> int:
     """0 for a number, 1 for a tensor of one number, 2 for one number per tensor."""
     return 1 + min(factor.ndim, 1) if isinstance(factor, Tensor) else 0

@@ -71,17 +71,18 @@ class Trainer:
         # One buffer on the device for all losses: reading each one would wait for the device each time.
         self.losses = torch.full((total,), math.nan, dtype=self.parts.dtype, device=device)
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
-        self.captured = captured.build(
-            parameters,
-            self.parts.loader,
-            self.parts.optimizer,
-            self._gradients_of,
-            self.losses,
-            lrs=self.schedule.lr,
-            momenta=self.schedule.momentum,
-            clocks=clocks,
-            processes=1 if share is None else share.count,
-        )
+        self.captured = None
+        if captured.wanted(parameters, device, processes=1 if share is None else share.count):
+            self.captured = captured.CapturedSteps(
+                parameters["optimizer"],
+                self.parts.loader,
+                self.parts.optimizer,
+                self._gradients_of,
+                self.losses,
+                lrs=self.schedule.lr,
+                momenta=self.schedule.momentum,
+                clocks=clocks,
+            )
         self.lr: float | None = None  # that the optimizer was given last
         self.samples = 0  # seen in the current epoch
         self.step = 0  # steps made in all
@@ -325,7 +326,10 @@ class Trainer:
     def machine(self) -> dict[str, Any]:
         """The content of machine.json."""
         made = provenance.machine(self.device, self.clocks, epochs=self.epoch_seconds, resumed=self.resumed)
-        return made | {"captured_batch_sizes": sorted(self.captured.replays) if self.captured else []}
+        return made | {
+            "optimizer_kernel": optimizers.kernel(self.parts.optimizer),
+            "captured_batch_sizes": sorted(self.captured.replays) if self.captured else [],
+        }
 
     def epoch_table(self) -> dict[str, list]:
         """epochs.csv, up to the divergence."""
