@@ -212,6 +212,23 @@ def test_a_suggestion_whose_interval_leaves_the_usable_range_is_uncertain(low, h
     assert group["answers"][0]["sure"] == sure and group["answers"][0]["headline"] == "0.03"
 
 
+def test_a_trial_says_what_it_took_for_an_lr_that_was_not_found(example):
+    record_, runs = example
+    entry = {"range_test": "sgd", "optimizer": "SGD", "batch_size": 64, "seeds": [0], "status": "diverged"}
+    entry |= {"lr_min": None, "suggested_lr": None, "lr_max": None, "steps_per_decade": 10, "rules": {}}
+    entry["provenance"] = runs[0]["run"]["provenance"]
+    taken = "runs of this trial took 0.0316, the middle of the sweep, in its place"
+    grouped = cells.group(record_, runs)
+
+    def answer():
+        return report.context(record_, grouped, runs, [entry], [])["summary"][0]["answers"][0]
+
+    assert answer()["headline"] == "no answer" and taken not in answer()["text"]
+    runs[0]["run"]["parameters"]["stand_in_lr"] = 0.0316
+    runs[0]["run"]["lr"]["range_test"] = "sgd"
+    assert taken in answer()["text"]
+
+
 def test_schedules_that_cannot_be_told_apart_share_the_headline(example):
     record_, runs = example
     runs = [run for run in runs if run["run"]["status"] == "completed"]

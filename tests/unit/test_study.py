@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from rangefinder import expressions, models, names, optimizers, schedules, study, validation
+from rangefinder import expressions, models, names, optimizers, resolution, schedules, study, validation
 from rangefinder.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,6 +23,7 @@ schedules: {none: {name: none}, step: {name: StepLR, step_size: 3}}
 sweeps:
   a: {grid: {optimizer: [sgd, adam], schedule: [none, step]}}
 """
+RANGE_TEST = "range_tests:\n  sgd: {optimizer: sgd, start_lr: 1e-5, end_lr: 10}\n"
 
 
 def load(tmp_path, text=BASE, trial=None):
@@ -104,6 +105,23 @@ def test_a_trial_shrinks_in_proportion_and_keeps_the_names(tmp_path):
     assert parameters["epochs"] == 4 and parameters["schedule"]["step_size"] == 2  # 3 of 8 epochs, rounded up
     assert parameters["batch_size"] == 40 == parameters["dataset"]["train_samples"]
     assert loaded.folder == "s-trial"
+
+
+def test_a_trial_has_an_lr_for_runs_whose_sweep_may_find_none(tmp_path):
+    text = BASE.replace("lr: 0.1", "lr: suggested / 10").replace("[sgd, adam]", "[sgd]") + RANGE_TEST
+    spec = load(tmp_path, text, trial={"epochs": 4}).runs["sgd-step-bs64-seed0"].parameters
+    assert spec["stand_in_lr"] == pytest.approx(1e-2, rel=1e-12)  # of 1e-5 to 10, in log10
+    assert "stand_in_lr" not in load(tmp_path, text).runs["sgd-step-bs64-seed0"].parameters
+    diverged = {
+        "range_test": "sgd",
+        "status": "diverged",
+        "lr_min": None,
+        "suggested_lr": None,
+        "lr_max": None,
+    }
+    assert resolution.resolve(spec, diverged)["lr"] == pytest.approx(1e-3, rel=1e-12)
+    found = diverged | {"suggested_lr": {"value": 0.5}}
+    assert resolution.resolve(spec, found)["lr"] == pytest.approx(0.05, rel=1e-12)
 
 
 def test_an_lr_range_must_be_there_to_be_referred_to(tmp_path):

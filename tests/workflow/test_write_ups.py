@@ -3,6 +3,7 @@
 import shutil
 
 import pandas as pd
+import pytest
 from genuine import FOLDER, needs_cifar10, needs_mnist
 from rangefinder import records
 from test_chain import digests
@@ -81,3 +82,19 @@ def test_five_attempts_at_the_largest_batch(tmp_path):
         assert len({record["steps"]["loss"][0] for record in three}) == 1
         for record in three:
             assert record["run"]["status"] == ("diverged" if record["run"]["divergence"] else "completed")
+
+
+@needs_cifar10
+def test_large_batches_put_right_are_tried_though_so_short_a_sweep_finds_no_lr(tmp_path):
+    place = Workplace(tmp_path)
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    folder = tmp_path / "results/lars-cifar10-trial"
+    trial = "trial={epochs: 2, seeds: 1, train_samples: 24, validation_samples: 8, test_samples: 8, batch_divisor: 1024"
+    config = ("--config", "studies=lars-cifar10", *DATA[:2], trial + ", steps_per_decade: 1}")
+    runs = [f"right-{optimizer}-polynomial-bs{LARGE}-seed0" for optimizer in ("sgd", "lars-excluding")]
+    place.snakemake(*(f"results/lars-cifar10-trial/runs/{run}/run.json" for run in runs), *config)
+    for run, middle in zip(runs, (10**-1.5, 10**0.5), strict=True):
+        found = records.read_run(folder / "runs" / run)["run"]
+        assert found["lr"]["range_status"] == "too_few_points"
+        assert found["lr"]["value"] == pytest.approx(middle * LARGE / 128)
+        assert "this trial takes" in (folder / f"logs/train/{run}.log").read_text()

@@ -340,6 +340,9 @@ class Expansion:
         parts += [f"{_slug(axis)}{_slug(value)}" for axis, value in extra.items() if axis in varied]
         cell = "-".join(parts)
         parameters = settings | {"optimizer": self.optimizers[optimizer], "schedule": spec}
+        if self.trial and range_test is not None:  # a sweep as short as a trial's may find no LR
+            swept = self.study.range_tests[range_test].parameters
+            parameters["stand_in_lr"] = math.sqrt(swept["start_lr"] * swept["end_lr"])
         axes = labels | extra  # a trial keeps the names of the study's cells, whatever it shrinks inside them
         dataset = self._dataset_key(settings["dataset"])
         for seed in seeds:

@@ -154,7 +154,17 @@ def context(
     diverged = [run["run"] for run in runs if run["run"]["status"] == "diverged"]
     return {
         "study": study,
-        "summary": summary(ranges, cells, frames, verdicts.sentences(confirmations, study["confirmations"])),
+        "summary": summary(
+            ranges,
+            cells,
+            frames,
+            verdicts.sentences(confirmations, study["confirmations"]),
+            {
+                run["run"]["lr"]["range_test"]: run["run"]["parameters"]["stand_in_lr"]
+                for run in runs
+                if "stand_in_lr" in run["run"]["parameters"]
+            },
+        ),
         "range_table": shown_ranges.range_table(ranges),
         "finder_table": shown_ranges.finder_table(frames["finders"]),
         "confirmation_table": shown_ranges.confirmation_table(confirmations),

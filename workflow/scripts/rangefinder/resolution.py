@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from . import expressions
 from .errors import InputError
+
+log = logging.getLogger(__name__)
 
 # A found LR range for checks that are made before there is one.
 STAND_IN = {
@@ -19,6 +22,9 @@ EXPRESSIONS = ("max_lr", "eta_min", "end_lr", "warmup_multiplier")
 
 def resolve(parameters: Mapping[str, Any], lr_range: Mapping[str, Any] | None) -> dict[str, Any]:
     """A run's parameters with every LR expression evaluated.
+
+    In a trial, whose sweeps are short, ``stand_in_lr`` takes the place of what a range test did not find, so that the
+    whole chain is tried.
 
     Args:
         parameters: of a `Run`.
@@ -42,6 +48,13 @@ def resolve(parameters: Mapping[str, Any], lr_range: Mapping[str, Any] | None) -
             values[name] = lr_range[entry]["value"]
         elif name in used:
             test, status = (lr_range or {}).get("range_test"), (lr_range or {}).get("status")
+            if lr_range is not None and "stand_in_lr" in parameters:
+                values[name] = parameters["stand_in_lr"]
+                log.warning(
+                    "range test %r ended as %r and gives no %s; this trial takes %.3g, the middle of the sweep",
+                    *(test, status, name, values[name]),
+                )
+                continue
             raise InputError(
                 f"range test {test!r} ended as {status!r} and gives no {name}; widen its range or set a number",
                 key="lr",

@@ -29,11 +29,13 @@ def summary(
     cells: Sequence[Cell],
     frames: Mapping[str, pd.DataFrame],
     confirmed: Sequence[Mapping[str, Any]] = (),
+    stand_ins: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
     """The answers by question; a question that the study does not ask is left out.
 
     Args:
         confirmed: answers of `verdicts.sentences`.
+        stand_ins: LR that a trial's runs took in place of one that a range test did not find, by range test.
 
     Returns:
         Mappings with ``question``, ``section`` (of the page, which shows more) and ``answers``: each has ``topic``,
@@ -41,7 +43,7 @@ def summary(
         ("good" or "warn", words). An answer may have ``topic`` and ``text`` alone.
     """
     questions = [
-        ("Which learning rate?", "range", [_range_answer(entry) for entry in ranges]),
+        ("Which learning rate?", "range", [_range_answer(entry, stand_ins or {}) for entry in ranges]),
         ("Which rule was right?", "range", list(confirmed)),
         ("Which schedule?", "results", _schedule_answers(cells)),
         ("How large a batch?", "batch", _batch_answers(frames["largest_batch"])),
@@ -62,7 +64,7 @@ def _counted(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-def _range_answer(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _range_answer(entry: Mapping[str, Any], stand_ins: Mapping[str, float]) -> dict[str, Any]:
     seeds = _counted(len(entry["seeds"]), "seed")
     suggested, sound = entry["suggested_lr"], entry["status"] == "ok"
     answer = {
@@ -70,7 +72,11 @@ def _range_answer(entry: Mapping[str, Any]) -> dict[str, Any]:
         "link": f"lr_range/{entry['range_test']}/range.json",
     }
     if not suggested:
-        answer |= {"headline": "no answer", "text": f"{STATUS_WORDS[entry['status']]} ({seeds})"}
+        text = f"{STATUS_WORDS[entry['status']]} ({seeds})"
+        if entry["range_test"] in stand_ins:
+            taken = formats.learning_rate(stand_ins[entry["range_test"]])
+            text += f"; runs of this trial took {taken}, the middle of the sweep, in its place"
+        answer |= {"headline": "no answer", "text": text}
         return answer | {"sure": ("warn", entry["status"].replace("_", " "))}
     ends = [
         formats.range_value(entry[end]) if entry[end] else "an unknown LR" for end in ("lr_min", "lr_max")
