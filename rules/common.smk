@@ -1,5 +1,6 @@
 """Configuration, the studies, and the functions that rules look things up with."""
 
+import gc
 import os
 import re
 import sys
@@ -105,6 +106,13 @@ for name in {*config["studies"], *(set(sys.argv) & set(STUDY_FILES))}:
     study_of(runs.folder(name, config["trial"]))
 
 
+# The graph of jobs that Snakemake builds now is hundreds of thousands of objects, of which next to none is garbage. By
+# default Python's collector goes over them, Snakemake's modules and the study time and again: a fifth of the time of
+# a dry run. What is there already stays until the end; the rest is looked at less often.
+gc.freeze()
+gc.set_threshold(10_000, 10, 10)
+
+
 def dataset_of(key):
     """How a data set is prepared, by its key."""
     for folder in FOLDERS:
@@ -168,6 +176,15 @@ def check_file(job, wildcards):
         return []
     entry = part_checks.combination(job.parameters, job.dataset)
     return f"{RESULTS}/{wildcards.study}/checks/{part_checks.key(entry)}.json"
+
+
+def train_input(wildcards):
+    """What a run's training reads, by name: one function, for Snakemake asks each one anew for every run."""
+    return {
+        "data": data_files(run_of(wildcards).dataset),
+        "lr_range": run_range(wildcards),
+        "check": check_file(run_of, wildcards),
+    }
 
 
 def sweep_files(wildcards, name="sweep.json"):
@@ -321,11 +338,6 @@ def shared_jobs():
         if is_asked_for(folder)
         for number, chunk in enumerate(chunks.chunks(study_of(folder), most), 1)
     }
-
-
-def as_wildcards(folder, run):
-    """What the wildcards of a run's own job would be."""
-    return SimpleNamespace(study=folder, run=run.id)
 
 
 def shared_minutes(runs, wildcards, attempt):
