@@ -222,14 +222,25 @@ def confirmation_files(wildcards):
     )
 
 
+@cache
+def wanted_runs(folder):
+    """The runs that a study is reported on: all, or with `partial=true` those that have a record.
+
+    One that is kept until the other runs of its job are done counts too: the job that makes it takes it up. Looked up
+    once, so that tables, figures and report are made from the same runs.
+    """
+    names = study_of(folder).runs
+    if config["partial"]:
+        names = [run for run in names if finished.exists(f"{RESULTS}/{folder}", run)]
+    return dict.fromkeys(names)
+
+
 def run_files(wildcards):
     """The records of a study's runs."""
-    return wanted(
-        [
-            f"{RESULTS}/{wildcards.study}/runs/{run}/run.json"
-            for run in study_of(wildcards.study).runs
-        ]
-    )
+    return [
+        f"{RESULTS}/{wildcards.study}/runs/{run}/run.json"
+        for run in wanted_runs(wildcards.study)
+    ]
 
 
 def published_files(wildcards):
@@ -329,15 +340,26 @@ def is_asked_for(folder):
     )
 
 
+def wanted_of(folder, chunk):
+    """The runs of a shared job that are reported on: with `partial=true` the others are not trained along with them.
+
+    A cluster's job finds them among the kept records, where the first Snakemake has put what is done again; if it does
+    not, since they are trained anew, it trains all: what it was sent to make is among them.
+    """
+    there = [run for run in chunk if run.id in wanted_runs(folder)]
+    return chunk if workflow.remote_exec and len(there) < 2 else there
+
+
 def shared_jobs():
     """The jobs that train several runs, by the names of their rules: the study's folder and the runs."""
     most = config["runs_per_job"]
-    return {
-        f"train-{folder}-{number}": (folder, chunk)
+    divided = {
+        f"train-{folder}-{number}": (folder, wanted_of(folder, chunk))
         for folder in (FOLDERS if most > 1 else ())
         if is_asked_for(folder)
         for number, chunk in enumerate(chunks.chunks(study_of(folder), most), 1)
     }
+    return {name: job for name, job in divided.items() if len(job[1]) > 1}
 
 
 def shared_minutes(runs, wildcards, attempt):
