@@ -1,5 +1,6 @@
 """Configuration, the studies, and the functions that rules look things up with."""
 
+import gc
 import os
 import re
 import sys
@@ -105,6 +106,13 @@ for name in {*config["studies"], *(set(sys.argv) & set(STUDY_FILES))}:
     study_of(runs.folder(name, config["trial"]))
 
 
+# The graph of jobs that Snakemake builds now is hundreds of thousands of objects, of which next to none is garbage. By
+# default Python's collector goes over them, Snakemake's modules and the study time and again: a fifth of the time of
+# a dry run. What is there already stays until the end; the rest is looked at less often.
+gc.freeze()
+gc.set_threshold(10_000, 10, 10)
+
+
 def dataset_of(key):
     """How a data set is prepared, by its key."""
     for folder in FOLDERS:
@@ -170,6 +178,15 @@ def check_file(job, wildcards):
     return f"{RESULTS}/{wildcards.study}/checks/{part_checks.key(entry)}.json"
 
 
+def train_input(wildcards):
+    """What a run's training reads, by name: one function, for Snakemake asks each one anew for every run."""
+    return {
+        "data": data_files(run_of(wildcards).dataset),
+        "lr_range": run_range(wildcards),
+        "check": check_file(run_of, wildcards),
+    }
+
+
 def sweep_files(wildcards, name="sweep.json"):
     """The sweeps of every seed of a range test."""
     test = range_test_of(wildcards)
@@ -205,14 +222,25 @@ def confirmation_files(wildcards):
     )
 
 
+@cache
+def wanted_runs(folder):
+    """The runs that a study is reported on: all, or with `partial=true` those that have a record.
+
+    One that is kept until the other runs of its job are done counts too: the job that makes it takes it up. Looked up
+    once, so that tables, figures and report are made from the same runs.
+    """
+    names = study_of(folder).runs
+    if config["partial"]:
+        names = [run for run in names if finished.exists(f"{RESULTS}/{folder}", run)]
+    return dict.fromkeys(names)
+
+
 def run_files(wildcards):
     """The records of a study's runs."""
-    return wanted(
-        [
-            f"{RESULTS}/{wildcards.study}/runs/{run}/run.json"
-            for run in study_of(wildcards.study).runs
-        ]
-    )
+    return [
+        f"{RESULTS}/{wildcards.study}/runs/{run}/run.json"
+        for run in wanted_runs(wildcards.study)
+    ]
 
 
 def published_files(wildcards):
@@ -312,20 +340,26 @@ def is_asked_for(folder):
     )
 
 
+def wanted_of(folder, chunk):
+    """The runs of a shared job that are reported on: with `partial=true` the others are not trained along with them.
+
+    A cluster's job finds them among the kept records, where the first Snakemake has put what is done again; if it does
+    not, since they are trained anew, it trains all: what it was sent to make is among them.
+    """
+    there = [run for run in chunk if run.id in wanted_runs(folder)]
+    return chunk if workflow.remote_exec and len(there) < 2 else there
+
+
 def shared_jobs():
     """The jobs that train several runs, by the names of their rules: the study's folder and the runs."""
     most = config["runs_per_job"]
-    return {
-        f"train-{folder}-{number}": (folder, chunk)
+    divided = {
+        f"train-{folder}-{number}": (folder, wanted_of(folder, chunk))
         for folder in (FOLDERS if most > 1 else ())
         if is_asked_for(folder)
         for number, chunk in enumerate(chunks.chunks(study_of(folder), most), 1)
     }
-
-
-def as_wildcards(folder, run):
-    """What the wildcards of a run's own job would be."""
-    return SimpleNamespace(study=folder, run=run.id)
+    return {name: job for name, job in divided.items() if len(job[1]) > 1}
 
 
 def shared_minutes(runs, wildcards, attempt):

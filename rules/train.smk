@@ -3,9 +3,7 @@
 
 rule train:
     input:
-        data=lambda wildcards: data_files(run_of(wildcards).dataset),
-        lr_range=run_range,
-        check=partial(check_file, run_of),
+        unpack(train_input),
     output:
         run=f"{RESULTS}/{{study}}/runs/{{run}}/run.json",
         machine=f"{RESULTS}/{{study}}/runs/{{run}}/machine.json",
@@ -37,9 +35,7 @@ for name, (folder, chunk) in shared_jobs().items():
         name:
             name
         input:
-            data=data_files(chunk[0].dataset),
-            lr_range=run_range(as_wildcards(folder, chunk[0])),
-            check=check_file(run_of, as_wildcards(folder, chunk[0])),
+            **train_input(SimpleNamespace(study=folder, run=chunk[0].id)),
         output:
             run=[f"{RESULTS}/{folder}/runs/{run.id}/run.json" for run in chunk],
             machine=[f"{RESULTS}/{folder}/runs/{run.id}/machine.json" for run in chunk],

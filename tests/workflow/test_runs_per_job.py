@@ -160,3 +160,52 @@ def test_a_jobs_own_snakemake_finds_it_whatever_was_asked_for(untrained):
     call = ("-n", "--nolock", "--target-jobs", "train-small-2:", "--allowed-rules", "train-small-2")
     output = untrained.snakemake(*call, "--config", "studies=[]", "runs_per_job=4")
     assert re.findall(r"^rule (\S+):$", output, re.M) == ["train-small-2"]
+    # Forced, its runs have no record there any more when it looks which of them a partial report wants.
+    output = untrained.snakemake(*call, "--mode", "remote", "--config", "runs_per_job=4", "partial=true")
+    assert re.findall(r"^rule (\S+):$", output, re.M) == ["train-small-2"]
+
+
+PARTIAL = ("--config", "partial=true", "runs_per_job=4")
+
+
+def missing(place: Workplace) -> set[str]:
+    """The runs that the report names as missing."""
+    text = (place.folder / "results/small/report.md").read_text().replace("\\", "")
+    if "Not complete" not in text:
+        return set()
+    line = next(line for line in text.splitlines() if "**Not complete**" in line)
+    named = set(re.findall(r"sgd-[\w.-]*seed\d", line))
+    assert f": {len(named)} of {len(RUNS)} runs have no record" in line
+    return named
+
+
+def recorded(place: Workplace) -> set[str]:
+    return {run for run in RUNS if (place.folder / f"results/small/runs/{run}/run.json").exists()}
+
+
+def test_a_partial_report_trains_no_run_that_shares_a_job_with_finished_ones(untrained):
+    place = untrained
+    there = {RUNS[0], RUNS[1], RUNS[2]}
+    place.snakemake(*(f"results/small/runs/{run}/run.json" for run in sorted(there)))
+    before = {run: machine(place, run) for run in there}
+    place.snakemake(*PARTIAL)
+    assert recorded(place) == there
+    assert missing(place) == set(RUNS) - there
+    assert {run: machine(place, run) for run in there} == before
+
+
+def test_a_partial_report_takes_in_what_is_kept_of_a_job_that_failed(untrained):
+    place = untrained
+    folder = place.folder / "results/small"
+    obstacle = folder / "runs" / RUNS[1] / ".run.json.tmp"
+    obstacle.mkdir(parents=True)
+    place.snakemake(*several(4), code=1)
+    assert RUNS[0] not in recorded(place)  # Snakemake's own doing
+    kept = machine(place, RUNS[0], "finished")
+    place.snakemake(*PARTIAL)
+    assert recorded(place) == set(RUNS) - {RUNS[1]}
+    assert missing(place) == {RUNS[1]}
+    assert machine(place, RUNS[0]) == kept
+    obstacle.rmdir()
+    place.snakemake("--config", "runs_per_job=4")
+    assert not missing(place) and machine(place, RUNS[0]) == kept

@@ -102,6 +102,11 @@ def read(study_folder: Path | str, run: str, spec_digest: str) -> dict[str, Any]
     return found if (found["run"], found["spec_digest"]) == (run, spec_digest) else None
 
 
+def exists(study_folder: Path | str, run: str) -> bool:
+    """Whether a run has a record, be it in its place or kept; what that says is not looked at."""
+    return any((folder / "run.json").exists() for folder in _folders(study_folder, run))
+
+
 def forget(study_folder: Path | str, names: Iterable[str]) -> None:
     """Delete what is kept of these runs."""
     for run in names:
