@@ -48,6 +48,7 @@ rule aggregate:
             )
             for name in TABLES
         ],
+        record=f"{RESULTS}/{{study}}/tables.json",
     log:
         f"{RESULTS}/{{study}}/logs/aggregate.log",
     localrule: True

@@ -196,6 +196,16 @@ def sweep_files(wildcards, name="sweep.json"):
     ]
 
 
+def all_sweep_files(wildcards):
+    """The sweeps of every range test of a study, each with its table."""
+    return [
+        f"{RESULTS}/{wildcards.study}/lr_range/{name}/seed{seed}/sweep.{kind}"
+        for name, test in study_of(wildcards.study).range_tests.items()
+        for seed in test.seeds
+        for kind in ("json", "csv")
+    ]
+
+
 def range_files(wildcards):
     """Every LR range of a study."""
     return [
@@ -264,15 +274,21 @@ def report_files(name):
 
 
 def study_results(name, wildcards=None):
-    """What a study comes to, by its name: its report, and every record that this shows.
+    """What a study comes to, by its name: its report, and every record, table and figure that it rests on.
 
-    The records too, for Snakemake would not miss them as long as the report is there.
+    Those too, for Snakemake would not miss them as long as the report is there.
     """
     folder = runs.folder(name, config["trial"])
     study_of(folder)
     study = SimpleNamespace(study=folder)
-    shown = (range_files, confirmation_files, run_files)
-    return report_files(name) + [file for files in shown for file in files(study)]
+    shown = (all_sweep_files, range_files, confirmation_files, run_files)
+    made = ["tables.json", *(f"tables/{table}.csv" for table in TABLES)]
+    made += ["figures.json", "figures"]
+    return [
+        *report_files(name),
+        *(f"{RESULTS}/{folder}/{file}" for file in made),
+        *(file for files in shown for file in files(study)),
+    ]
 
 
 def study_data(wildcards):
@@ -398,11 +414,25 @@ def check_prepared_data():
         or_exit(prepared.check_files, Path(path).parent, description, "full")
 
 
+def check_changed_records():
+    """Before Snakemake deletes what was made from them: records and tables that changed after they were written.
+
+    As with prepared data. An LR range that somebody edited would otherwise take the finished runs with it whose
+    learning rate it gave.
+    """
+    jobs = list(workflow.dag.needrun_jobs())
+    made = {file for job in jobs for file in job.output}
+    changed = {file for job in jobs for file in workflow.dag.reason(job).updated_input}
+    for file in sorted(changed - made):
+        or_exit(records.check, file)
+
+
 def keep_finished_runs():
     """Before Snakemake deletes the outputs of jobs that train: what they may take up instead of training it again.
 
     A shared job is done again as a whole, be it for one run that is missing, or because the runs are divided among
-    jobs in another way. What was forced is trained again.
+    jobs in another way. An LR range or data that are made again, say because a file of theirs was damaged, most often
+    come out the same, which Snakemake cannot know before. What was forced is trained again.
     """
     for job in workflow.dag.needrun_jobs():
         if not re.fullmatch("train(-.+-[0-9]+)?", job.rule.name):
@@ -413,9 +443,12 @@ def keep_finished_runs():
                 continue
             folder, run = record.parents[2], record.parent.name
             made_by = workflow.persistence.rule(file) or "train"
-            if workflow.dag.reason(job).forced:
+            reason = workflow.dag.reason(job)
+            if reason.forced:
                 finished.forget(folder, [run])
-            elif record.exists() and {job.rule.name, made_by} != {"train"}:
+            elif record.exists() and (
+                reason.updated_input_run or {job.rule.name, made_by} != {"train"}
+            ):
                 finished.keep(folder, run)
 
 
@@ -442,6 +475,7 @@ onstart:
     or_exit(records.check_writable, RESULTS)
     if workflow.is_main_process:
         check_prepared_data()
+        check_changed_records()
     if workflow.is_main_process and workflow.local_exec:
         limit = workflow.global_resources.get("gpu")
         limit = getattr(limit, "value", limit)

@@ -32,6 +32,7 @@ rule draw_figures:
             subcategory="figures",
             labels={"result": "{name}"},
         ),
+        record=f"{RESULTS}/{{study}}/figures.json",
     log:
         f"{RESULTS}/{{study}}/logs/draw_figures.log",
     localrule: True
@@ -48,8 +49,9 @@ rule write_report:
         confirmations=confirmation_files,
         runs=run_files,
         published=published_files,
-        figures=f"{RESULTS}/{{study}}/figures",
+        figures=rules.draw_figures.output.figures,
         tables=rules.aggregate.output.tables,
+        derived=[rules.draw_figures.output.record, rules.aggregate.output.record],
         templates=TEMPLATES,
     output:
         html=report(

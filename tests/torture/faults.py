@@ -121,7 +121,8 @@ def killed(place: Place, rng: random.Random) -> str:
 
 @fault(
     "`kill` (SIGTERM) at a random moment",
-    r"error: stopped by SIGTERM after step \d+ of 600|^\(SIGTERM\)$|^\(finished first\)$|Will exit after finishing",
+    r"error: stopped by SIGTERM (after step \d+ of 600|while a training was set up)|^\(SIGTERM\)$|^\(finished first\)$"
+    "|Will exit after finishing",
 )
 def terminated(place: Place, rng: random.Random) -> str:
     attempt = place.start()
@@ -132,7 +133,8 @@ def terminated(place: Place, rng: random.Random) -> str:
 
 @fault(
     "Ctrl-C (SIGINT to Snakemake and its jobs) at a random moment",
-    r"error: stopped by SIGINT after step \d+ of 600|^\(finished first\)$|Terminating processes on user request",
+    r"error: stopped by SIGINT (after step \d+ of 600|while a training was set up)|^\(finished first\)$"
+    "|Terminating processes on user request",
     places=(Workflow,),
 )
 def interrupted(place: Place, rng: random.Random) -> str:

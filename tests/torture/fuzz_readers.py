@@ -6,7 +6,9 @@ PYTHONPATH=workflow/scripts python tests/torture/fuzz_readers.py --inputs 100000
 from __future__ import annotations
 
 import argparse
+import copy
 import json
+import os
 import random
 import shutil
 import sys
@@ -14,6 +16,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -23,7 +26,18 @@ from rangefinder.errors import InputError
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = ROOT / "config/studies"
 READERS = ("study", "config", "json", "resealed", "csv", "published")
-RECORDS = ("run", "machine", "sweep", "range", "confirmation", "study", "dataset", "jobs", "unfinished")
+RECORDS = (
+    "run",
+    "machine",
+    "sweep",
+    "range",
+    "confirmation",
+    "study",
+    "dataset",
+    "jobs",
+    "unfinished",
+    "derived",
+)
 TABLES = (*records.TABLES.items(), ("sweep", records.SWEEP_COLUMNS))
 FORMATS = (".csv", ".yaml", ".gz")
 
@@ -100,8 +114,8 @@ def damaged_values(value: object, chance: random.Random, hostile: list) -> objec
             for key in chance.choice(places):
                 other = other[key] if isinstance(other, dict | list) and _has(other, key) else other
             holder[last] = json.loads(json.dumps(other))
-        else:
-            holder[last] = chance.choice(hostile)
+        else:  # a copy, for a further change may be inside it
+            holder[last] = copy.deepcopy(chance.choice(hostile))
     return value
 
 
@@ -113,12 +127,11 @@ def damaged_yaml(source: bytes, chance: random.Random) -> bytes:
     """A YAML file, damaged as bytes or in its values."""
     if chance.random() < 0.5:
         return damaged_bytes(source, chance)
-    values = [yaml_value(text) for text in HOSTILE]
-    return yaml.safe_dump(damaged_values(_plain(source), chance, values), allow_unicode=True).encode(
-        "utf-8", "replace"
-    )
+    damaged = damaged_values(_plain(source), chance, hostile_values())
+    return yaml.safe_dump(damaged, allow_unicode=True).encode("utf-8", "replace")
 
 
+@cache
 def _plain(source: bytes) -> object:
     return json.loads(json.dumps(validation.parse_yaml(source, "study"), default=str))
 
@@ -129,6 +142,12 @@ def yaml_value(text: str) -> object:
         return json.loads(json.dumps(yaml.safe_load(text)))
     except (yaml.YAMLError, ValueError, TypeError, RecursionError):
         return text
+
+
+@cache
+def hostile_values() -> list[object]:
+    """`yaml_value` of every hostile text."""
+    return [yaml_value(text) for text in HOSTILE]
 
 
 class Fuzz:
@@ -182,7 +201,7 @@ class Fuzz:
             "studies": ["digits"], "results": "results", "trial": {"epochs": 2}, "data_dir": None, "download": True,
             "jobs_per_gpu": 1, "checkpoint_minutes": 5,
         }  # fmt: skip
-        damaged = damaged_values(given, self.chance, [yaml_value(text) for text in HOSTILE] + HOSTILE)
+        damaged = damaged_values(given, self.chance, hostile_values() + HOSTILE)
         if isinstance(damaged, dict):  # Snakemake refuses any other
             study.load_config(damaged)
 
@@ -268,6 +287,7 @@ def examples(folder: Path) -> Path:
         "time": "2001-01-01T00:00:00",
     }
     records.write_json(folder / "unfinished.json", note | {"status": "interrupted"})
+    records.write_derived(folder / "derived", {"runs.csv": "run,seed\n", "loss.svg": "<svg/>\n"})
     for name in RECORDS:
         records.read_json(folder / f"{name}.json", name)
     return folder
@@ -275,7 +295,9 @@ def examples(folder: Path) -> Path:
 
 def fuzz(inputs: int, seed: int) -> Fuzz:
     """Give the readers this many inputs."""
-    with tempfile.TemporaryDirectory() as folder:
+    # In memory where there is such a place: on some file systems opening a file takes as long as reading it.
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
         found = Fuzz(Path(folder) / "fuzz", examples(Path(folder) / "examples"), seed)
         for _ in range(inputs):
             found.once()

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from multiprocessing import forkserver
@@ -59,7 +60,7 @@ RECORDS = (
 )
 
 
-class Place:
+class Place(ABC):
     """A folder with the study, in which one command is run until it succeeds."""
 
     def __init__(self, folder: Path) -> None:
@@ -88,8 +89,9 @@ class Place:
         self.attempts += 1
         return self._start(self.folder / f"output-{self.attempts}.txt", limits)
 
+    @abstractmethod
     def _start(self, output: Path, limits: Mapping[str, int]) -> Attempt:
-        raise NotImplementedError
+        """Start the command; what it says goes into `output`."""
 
     def run(self, **limits: int) -> Attempt:
         """Run the command to its end, whatever end that is."""
@@ -104,6 +106,7 @@ class Place:
         self.seconds = time.monotonic() - began
         assert attempt.code == 0, attempt.output()
 
+    @abstractmethod
     def prepare(self) -> None:
         """Make the prepared data that the command takes for granted."""
 
@@ -160,6 +163,9 @@ class Workflow(Place):
 
     arguments = ("--cores", "2", "--config", "checkpoint_minutes=0", "checkpoint_epochs=1")
 
+    def prepare(self) -> None:
+        """Leave it to Snakemake, which makes them by itself."""
+
     def environment(self) -> dict[str, str]:
         """What Snakemake is started with: no GPU, and temporary files where they can be looked at."""
         for name in (TEMPORARY, CACHE):
@@ -183,7 +189,7 @@ class Workflow(Place):
         return WorkflowAttempt(process, output)
 
 
-class Attempt:
+class Attempt(ABC):
     """One execution of a place's command."""
 
     def __init__(self, process: Any, path: Path) -> None:
@@ -196,21 +202,22 @@ class Attempt:
             self.send(signal.SIGKILL)
 
     @property
+    @abstractmethod
     def running(self) -> bool:
-        raise NotImplementedError
+        """Whether the command has not ended."""
 
     @property
+    @abstractmethod
     def code(self) -> int:
         """The exit status; the negative number of the signal that ended it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def wait(self) -> int:
         """Wait for the end of the command."""
-        raise NotImplementedError
 
+    @abstractmethod
     def send(self, number: int) -> None:
         """Send a signal: SIGKILL to every process of the command, another one to the first, as `kill` does."""
-        raise NotImplementedError
 
     def output(self) -> str:
         """All that the user saw."""

@@ -42,8 +42,9 @@ def digits(tmp_path_factory):
     return folder
 
 
-def start(digits, folder: Path, epochs: int, leased: int) -> subprocess.Popen:
-    job = json.dumps(spec(precision="fp64", epochs=epochs, model={"name": "BNCNN", "widths": [4, 4, 4]}))
+def start(digits, folder: Path, epochs: int, leased: int, **changes) -> subprocess.Popen:
+    model = {"name": "BNCNN", "widths": [4, 4, 4]}
+    job = json.dumps(spec(**{"precision": "fp64", "epochs": epochs, "model": model} | changes))
     scripts = str(ROOT / "workflow/scripts")
     return subprocess.Popen(
         [sys.executable, "-c", JOB, scripts, job, str(digits), str(folder), str(leased)],
@@ -137,3 +138,45 @@ def test_the_processes_die_with_a_job_that_is_killed_outright(digits, tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert len(processes) == 2 and not (tmp_path / "run").exists()
+
+
+# Signals process 1 alone when it evaluates and a file is there: the others know nothing of it.
+SIGNALLED = """
+import os, signal
+from pathlib import Path
+from torch import nn
+
+HERE = Path(__file__).parent
+
+class Net(nn.Module):
+    def __init__(self, inputs, classes):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(inputs, 8), nn.BatchNorm1d(8), nn.Linear(8, classes))
+
+    def forward(self, x):
+        if not self.training and os.environ["RANK"] == "1" and (HERE / "signal").exists():
+            (HERE / "signal").unlink()
+            os.kill(os.getpid(), signal.SIGTERM)
+        return self.layers(x)
+
+def net(input_shape, classes):
+    return Net(input_shape[0] * input_shape[1] * input_shape[2], classes)
+"""
+
+
+def test_one_process_that_is_told_to_stop_while_it_evaluates_stops_all_and_loses_nothing(digits, tmp_path):
+    (tmp_path / "own.py").write_text(SIGNALLED)
+    model = {"name": f"{tmp_path}/own.py:net"}
+    for name in ("whole", "stopped"):
+        if name == "stopped":
+            (tmp_path / "signal").touch()
+            job = start(digits, tmp_path / name, 2, 2, model=model)
+            _, errors = job.communicate(timeout=300)
+            assert (job.returncode, errors) == (1, "error: stopped by SIGTERM after step 4 of 8\n")
+        job = start(digits, tmp_path / name, 2, 2, model=model)
+        _, errors = job.communicate(timeout=300)
+        assert job.returncode == 0, errors
+    for name in ("run.json", "epochs.csv", "steps.csv"):
+        assert (tmp_path / "stopped/run" / name).read_bytes() == (
+            tmp_path / "whole/run" / name
+        ).read_bytes(), name

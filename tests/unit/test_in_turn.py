@@ -213,13 +213,13 @@ def test_a_kept_record_is_taken_up_whole_with_its_log(kept, digits):
     assert not (folder / "finished").exists() and (folder / "runs/r/run.json").exists()
 
 
-@pytest.mark.parametrize("changed", ["specification", "lr range", "data", "file", "nothing kept"])
+@pytest.mark.parametrize("changed", ["specification", "lr range", "status", "data", "file", "nothing kept"])
 def test_a_kept_record_of_anything_else_is_not_taken_up(kept, digits, tmp_path, changed):
     folder, job = kept
     lr_range, data_folder = None, digits
     if changed == "specification":
         job = spec("r", seed=1)
-    elif changed == "lr range":  # the same specification, of which the range now makes another number
+    elif changed in ("lr range", "status"):  # the same specification; the range now makes another record
         finished.forget(folder, ["r"])
         job = spec("r", lr="suggested")
         (folder / "again").mkdir()
@@ -229,7 +229,10 @@ def test_a_kept_record_of_anything_else_is_not_taken_up(kept, digits, tmp_path, 
         finished.keep(folder, "r")
         assert finished.take(folder, job, lr_range, digits)
         shutil.rmtree(folder / "runs")
-        lr_range = {"status": "ok", "suggested_lr": {"value": 0.2}}
+        if changed == "status":
+            lr_range = {"status": "right_censored", "suggested_lr": {"value": 0.1}}
+        else:
+            lr_range = {"status": "ok", "suggested_lr": {"value": 0.2}}
     elif changed == "data":
         data_folder = tmp_path / "data"
         shutil.copytree(digits, data_folder)

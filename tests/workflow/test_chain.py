@@ -89,7 +89,7 @@ def test_another_execution_gives_the_same_records_on_one_core_and_on_two(finishe
     output = place.snakemake("results/small/tables/accuracy.csv", "--cores", cores)
     assert f"Provided cores: {cores}" in output
     first, again = (digests(made.folder / "results/small") for made in (finished, place))
-    timed = ("logs/", "progress/", "report", "figures/", "tables/")
+    timed = ("logs/", "progress/", "report", "figures", "tables")
     records = {name for name in first if not name.startswith(timed) and "machine.json" not in name}
     assert {
         f"runs/{run}/{file}" for run in RUNS for file in ("run.json", "epochs.csv", "steps.csv")
@@ -180,6 +180,62 @@ def test_a_report_stands_for_whole_records_also_for_what_it_does_not_read(copy, 
     shutil.rmtree(path.parent)
     copy.snakemake()
     assert copy.records() == before
+
+
+CHANGED = "(truncated or edited); delete its folder and run again"
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "deleted"),
+    [
+        ("tables/runs.csv", f"tables/runs.csv: table does not match its record {CHANGED}", "tables"),
+        ("tables/time.csv", f"tables/time.csv: table does not match its record {CHANGED}", "tables"),
+        ("tables.json", "tables.json: ", "tables.json"),
+        (
+            "lr_range/sgd/seed0/sweep.csv",
+            f"sweep.csv: table does not match its record {CHANGED}",
+            "lr_range/sgd/seed0",
+        ),
+        (
+            "lr_range/sgd/range.json",
+            "range.json: ",
+            "lr_range/sgd/range.json",
+        ),
+        (f"runs/{RUNS[0]}/run.json", "run.json: ", f"runs/{RUNS[0]}"),
+    ],
+)
+def test_what_changed_ends_in_one_line_before_anything_made_from_it_is_deleted(copy, name, message, deleted):
+    folder = copy.folder / "results/small"
+    before, path = digests(folder), folder / name
+    position = path.read_bytes().index(b"1")
+    path.write_bytes(path.read_bytes()[:position] + b"2" + path.read_bytes()[position + 1 :])
+    changed = digests(folder)
+    output = copy.snakemake(code=1)
+    told = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert len(told) == 1 and message in told[0] and "and run again" in told[0], output
+    assert "Traceback" not in output and digests(folder) == changed
+    shutil.rmtree(folder / deleted) if (folder / deleted).is_dir() else (folder / deleted).unlink()
+    copy.snakemake()
+    after = digests(folder)
+    assert set(after) == set(before)
+    # What is made again has the same bytes, but for the times that it took; no run is trained again for it.
+    different = {file for file in after if after[file] != before[file] and not file.startswith("logs/")}
+    assert different <= {path.with_name("machine.json").relative_to(folder).as_posix()} | (
+        {"report.html", "report.md", "tables/time.csv", "tables.json"} if name.startswith("runs/") else set()
+    )
+
+
+def test_a_figure_that_changed_never_gets_into_a_report(copy):
+    folder = copy.folder / "results/small"
+    before, path = digests(folder), folder / "figures/loss.svg"
+    path.write_text(path.read_text().replace("</svg>", "<g/></svg>"))
+    (folder / "report.html").unlink()
+    assert f"figures/loss.svg: figure does not match its record {CHANGED}" in copy.snakemake(code=1)
+    shutil.rmtree(path.parent)
+    copy.snakemake()
+    assert {name: digest for name, digest in digests(folder).items() if not name.startswith("logs/")} == {
+        name: digest for name, digest in before.items() if not name.startswith("logs/")
+    }
 
 
 def test_data_that_changed_end_in_one_line_before_any_result_is_deleted(copy):

@@ -9,6 +9,5 @@ with job(snakemake):  # noqa: F821
     from rangefinder import records
 
     study = gathered(snakemake)  # noqa: F821
-    tables = study.tables()
-    for file in snakemake.output.tables:  # noqa: F821
-        records.write_text(file, tables[Path(file).stem])
+    folder = Path(snakemake.output.tables[0]).parent  # noqa: F821
+    records.write_derived(folder, {f"{name}.csv": text for name, text in study.tables().items()})

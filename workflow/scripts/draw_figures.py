@@ -9,6 +9,4 @@ with job(snakemake):  # noqa: F821
     from rangefinder import records
 
     study = gathered(snakemake, curves=True)  # noqa: F821
-    folder = Path(snakemake.output.figures)  # noqa: F821
-    for name, text in study.figures().items():
-        records.write_text(folder / name, text)
+    records.write_derived(Path(snakemake.output.figures), study.figures())  # noqa: F821

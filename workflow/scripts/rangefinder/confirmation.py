@@ -102,17 +102,18 @@ def run(
             report.part(number, len(rates))
             log.info("training %d of %d, LR %.4g", number, len(rates), lr)
             with memory.watched(parameters, {}):
-                trainer = Trainer(
-                    parameters | {"lr": lr, "schedule": {"name": "none"}},
-                    arrays,
-                    device=device,
-                    clocks=clocks,
-                    checkpoints=progress,
-                    checkpoint_seconds=60 * checkpoint_minutes,
-                    stop=stop,
-                    report=report,
-                )
-                trainer.resume()
+                with stop.at_once():
+                    trainer = Trainer(
+                        parameters | {"lr": lr, "schedule": {"name": "none"}},
+                        arrays,
+                        device=device,
+                        clocks=clocks,
+                        checkpoints=progress,
+                        checkpoint_seconds=60 * checkpoint_minutes,
+                        stop=stop,
+                        report=report,
+                    )
+                    trainer.resume()
                 trainer.train()
             progress.finish(_entry(trainer, lr, split))
         record = {

@@ -18,6 +18,7 @@ from torch import nn
 from . import compilation, data, devices, generators, models, optimizers
 from .clocks import Clocks
 from .shares import Share
+from .stopping import Stop, Stopped
 
 log = logging.getLogger(__name__)
 
@@ -67,20 +68,37 @@ class EvaluationSet:
             channels_last=bool(parameters.get("channels_last")),
         )
 
-    def __call__(self) -> tuple[float, float]:
-        """Mean cross-entropy and accuracy (0–1) over all samples, each sample weighing the same."""
+    def __call__(self, stop: Stop | None = None) -> tuple[float, float]:
+        """Mean cross-entropy and accuracy (0–1) over all samples, each sample weighing the same.
+
+        Args:
+            stop: a signal noted there ends the evaluation wherever it is: a large split on a CPU takes minutes. Where
+                several processes share it, it ends for all of them, and each `stop` has the signal then.
+
+        Raises:
+            Stopped: a signal asks to stop; the model is as before.
+        """
         model, device = self.experiment.model, self.experiment.device
+        stop = stop or Stop()
         was_training = model.training
         model.eval()
         total = torch.zeros((), dtype=torch.float64, device=device)
         correct = torch.zeros((), dtype=torch.int64, device=device)
-        with torch.inference_mode():
-            for x, y in self.batches:
-                output = self.experiment.forward(model, x)
-                total += nn.functional.cross_entropy(output, y, reduction="sum")
-                correct += (output.argmax(1) == y).sum()
-        model.train(was_training)
+        try:
+            with stop.at_once(), torch.inference_mode():
+                for x, y in self.batches:
+                    output = self.experiment.forward(model, x)
+                    total += nn.functional.cross_entropy(output, y, reduction="sum")
+                    correct += (output.argmax(1) == y).sum()
+        except Stopped:
+            if self.experiment.share is None:
+                raise
+        finally:
+            model.train(was_training)
         if self.experiment.share is not None:
+            # A signal may have reached one process alone: they go on, or stop, together.
+            stop.signal = self.experiment.share.most(stop.signal or 0, device) or None
+            stop.look()
             self.experiment.share.add(total, correct)
         return total.item() / self.samples, correct.item() / self.samples
 

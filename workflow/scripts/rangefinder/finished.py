@@ -1,8 +1,9 @@
 """Records of finished runs kept aside while the job that declares them as its outputs is not done.
 
 Snakemake deletes a job's outputs before it starts and when it fails. Where one job trains several runs (`chunks`),
-that must not cost the runs that are finished: they are kept in ``finished/``, and taken up by the next job that is to
-train them, if they are still what it would make: same parameters, same numbers from the LR range, same data.
+or what a run was made from is made again, that must not cost the runs that are finished: they are kept in
+``finished/``, and taken up by the next job that is to train them, if they are still what it would make: same
+parameters, same numbers from the LR range, same data.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ def take(
     ):  # found by the run itself, and no part of what was asked
         parameters["micro_batch"] = found["parameters"]["micro_batch"]
     data = prepared.read_description(Path(data_folder))["digest"]
-    if (found["digest"], found["provenance"]["data_digest"]) != (runs.digest(parameters), data):
+    status = lr_range["status"] if lr_range else None
+    kept_of = found["digest"], found["provenance"]["data_digest"], found["lr"]["range_status"]
+    if kept_of != (runs.digest(parameters), data, status):
         return False
     try:
         record.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,6 @@ from typing import Any
 from markupsafe import Markup
 
 from . import __version__, formats, records, report
-from .errors import InputError
 from .panels import words
 from .shown import shown_table
 
@@ -29,7 +28,7 @@ def rows(results: Path | str) -> list[dict[str, Any]]:
         results: folder of results.
 
     Raises:
-        InputError: a study's record or one of its tables is damaged.
+        InputError: a study's record or one of its tables is missing or damaged.
     """
     folders = sorted(
         path.parent for path in Path(results).glob("*/report.html") if (path.parent / "study.json").is_file()
@@ -39,16 +38,17 @@ def rows(results: Path | str) -> list[dict[str, Any]]:
 
 def _row(folder: Path) -> dict[str, Any]:
     study = records.read_json(folder / "study.json", "study")
-    ends = Counter(row["status"] for row in _table(folder, "runs"))
+    tables = records.read_derived(folder / "tables")
+    ends = Counter(row["status"] for row in _rows(tables["runs.csv"]))
     ranges = [
         f"{row['range_test']} {formats.learning_rate(float(row['suggested_lr']))}" if row["suggested_lr"] else
         f"{row['range_test']} {row['status'].replace('_', ' ')}"
-        for row in _table(folder, "lr_ranges")
+        for row in _rows(tables["lr_ranges.csv"])
     ]  # fmt: skip
     title = study["title"] + (" (trial)" if study["trial"] else "")
     return {
         "study": (title, title, f"{folder.name}/report.html"),
-        "best": _best(_table(folder, "accuracy")),
+        "best": _best(_rows(tables["accuracy.csv"])),
         "suggested LR": ", ".join(ranges),
         "runs done": (f"{ends['completed'] + ends['diverged']} of {len(study['runs'])}", ends["completed"]),
         "diverged": ends["diverged"],
@@ -70,12 +70,8 @@ def _best(cells: list[dict[str, str]]) -> tuple[str, float]:
     return (f"{' · '.join(filter(None, parts))}: {value}", mean)
 
 
-def _table(folder: Path, name: str) -> list[dict[str, str]]:
-    path = folder / "tables" / f"{name}.csv"
-    try:
-        return list(csv.DictReader(path.read_text().splitlines(), strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot be read: {error}", file=path) from error
+def _rows(table: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(table.splitlines(), strict=True))
 
 
 def pages(results: Path | str, templates: Path) -> dict[str, str]:

@@ -123,6 +123,10 @@ class ParallelTrainer(trainer.Trainer):
     def _end_epoch(self, epoch: int) -> None:
         self.share.add(self.correct)
         super()._end_epoch(epoch)
+        if (
+            self._unended() is not None and self.share.rank
+        ):  # stopped: the sum is process 0's, as in `_restore`
+            self.correct.zero_()
 
     def _state(self) -> dict[str, Any]:
         """The state as one process would have it, and every process's random generator."""

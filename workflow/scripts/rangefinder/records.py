@@ -1,7 +1,8 @@
 """The only reader and writer of what is on disk: atomic, versioned, checked.
 
 A JSON record carries a ``checksum`` over its own canonical text, and a run record the sha256 of each of
-its tables, so that a truncated, foreign or hand-edited record is named and refused, never averaged in.
+its tables, so that a truncated, foreign or hand-edited record is named and refused, never averaged in. What is made
+from records has a record too: tables.json and figures.json hold the sha256 of each file of the folder beside them.
 """
 
 from __future__ import annotations
@@ -144,6 +145,24 @@ def write_csv(path: Path | str, columns: Mapping[str, Sequence[Any] | np.ndarray
     write_text(path, csv_text(columns))
 
 
+def derived_record(folder: Path | str) -> Path:
+    """The record of a folder of files made from records: beside it, as tables.json is beside tables/."""
+    folder = Path(folder)
+    return folder.with_name(f"{folder.name}.json")
+
+
+def write_derived(folder: Path | str, texts: Mapping[str, str]) -> None:
+    """Write files made from records (tables, figures), then the record of their digests.
+
+    Args:
+        folder: where they go.
+        texts: content of each file by its name.
+    """
+    for name, text in texts.items():
+        write_text(Path(folder) / name, text)
+    write_json(derived_record(folder), {"files": {name: sha256_text(text) for name, text in texts.items()}})
+
+
 def write_run(
     folder: Path | str,
     run: Mapping[str, Any],
@@ -233,16 +252,55 @@ def read_json(path: Path | str, schema: str) -> dict[str, Any]:
 
 
 def _read_bytes(path: Path, sha256: str | None) -> bytes:
-    """A table's bytes, held against their digest where the record that owns it has one."""
+    """A table's or figure's bytes, held against their digest where the record that owns it has one."""
+    kind = "figure" if path.suffix == ".svg" else "table"
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise InputError(f"table is missing{WHOLE}", file=path) from error
+        raise InputError(f"{kind} is missing{WHOLE}", file=path) from error
     except OSError as error:
-        raise InputError(f"table cannot be read: {error.strerror}", file=path) from error
+        raise InputError(f"{kind} cannot be read: {error.strerror}", file=path) from error
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-        raise InputError(f"table does not match its record (truncated or edited){WHOLE}", file=path)
+        raise InputError(f"{kind} does not match its record (truncated or edited){WHOLE}", file=path)
     return data
+
+
+def read_derived(folder: Path | str) -> dict[str, str]:
+    """Text of every file that `write_derived` wrote, by name, each held against its digest.
+
+    Raises:
+        InputError: the record or one of the files is missing, truncated or edited.
+    """
+    folder = Path(folder)
+    files = read_json(derived_record(folder), "derived")["files"]
+    texts = {}
+    for name, digest in files.items():
+        try:
+            texts[name] = _read_bytes(folder / name, digest).decode()
+        except UnicodeDecodeError as error:
+            raise InputError(f"not text: {error}{WHOLE}", file=folder / name) from error
+    return texts
+
+
+# The kinds of record by their files' names.
+KINDS = {f"{kind}.json": kind for kind in ("run", "sweep", "range", "confirmation", "study")}
+
+
+def check(path: Path | str) -> None:
+    """Hold a file of a study's results against its record, if it is a record or a record vouches for it.
+
+    Raises:
+        InputError: it is missing, truncated, foreign or edited.
+    """
+    path = Path(path)
+    if path.name in ("sweep.json", "sweep.csv"):
+        read_sweep(path.parent)
+    elif path.name in KINDS:
+        read_json(path, KINDS[path.name])
+    else:
+        for folder in (path.parent, path.with_suffix("")):  # of a table; the folder itself, or its record
+            if derived_record(folder).exists():
+                read_derived(folder)
 
 
 def read_csv(path: Path | str, columns: Sequence[str], sha256: str | None = None) -> dict[str, np.ndarray]:

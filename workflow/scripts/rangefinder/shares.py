@@ -26,3 +26,12 @@ class Share:
 
         for tensor in tensors:
             torch.distributed.all_reduce(tensor)
+
+    def most(self, number: int, device: torch.device) -> int:
+        """The largest of the processes' numbers; all of them must call this."""
+        import torch
+        import torch.distributed
+
+        numbers = torch.tensor([number], device=device)
+        torch.distributed.all_reduce(numbers, op=torch.distributed.ReduceOp.MAX)
+        return int(numbers)

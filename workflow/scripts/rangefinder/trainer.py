@@ -6,8 +6,8 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from .checkpoints import Checkpoints
 from .clocks import Clocks
 from .progress import Progress
 from .shares import Share
-from .stopping import Interrupted, Stop
+from .stopping import Interrupted, Stop, Stopped
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Trainer:
     ) -> None:
         self.parameters, self.clocks, self.checkpoints = parameters, clocks, checkpoints
         self.checkpoint_seconds, self.checkpoint_epochs = checkpoint_seconds, checkpoint_epochs
-        self.stop = stop or Stop()
+        self.stop = self.asked = stop or Stop()  # two where processes agree on the one by what each is asked
         self.report = report or Progress()
         self.epochs = parameters["epochs"]
         with clocks.running("startup"):
@@ -99,7 +99,7 @@ class Trainer:
     def train(self) -> None:
         """Train to the end, to a divergence, or until told to stop."""
         self.report.begin(self.step, len(self.losses), self.steps_per_epoch)
-        while self.step < len(self.losses) and self.divergence is None:
+        while self.divergence is None and (self.step < len(self.losses) or self._unended() is not None):
             self.train_epoch()
 
     def train_epoch(self) -> None:
@@ -108,11 +108,20 @@ class Trainer:
             self._train_epoch()
 
     def _train_epoch(self) -> None:
-        epoch = self.step // self.steps_per_epoch
+        if self._unended() is None:  # a run may have been stopped while it evaluated
+            self._train_steps(self.step // self.steps_per_epoch)
+        epoch = self._unended()
+        if self.divergence is None and epoch is not None:
+            self._end_epoch(epoch)
+        if self.divergence is None:
+            self._maybe_checkpoint()
+
+    def _train_steps(self, epoch: int) -> None:
+        """Make the steps of an epoch (0-based) that are left, or up to a checkpoint or divergence."""
         before = self.clocks.seconds["train"]
         with self.clocks.running("train"):
             self.parts.loader.start_epoch(epoch)
-            last = min((epoch + 1) * self.steps_per_epoch, len(self.losses))
+            last = self._last_step(epoch)
             while self.step < last and self.divergence is None:
                 self._steps(self._next_look(last), first_of_epoch=epoch * self.steps_per_epoch)
                 self._find_divergence()
@@ -120,10 +129,15 @@ class Trainer:
                 if self.stop.signal is not None or self._checkpoint_due():
                     break
         self.epoch_train_seconds += self.clocks.seconds["train"] - before
-        if self.divergence is None and self.step == last:
-            self._end_epoch(epoch)
-        if self.divergence is None:
-            self._maybe_checkpoint()
+
+    def _last_step(self, epoch: int) -> int:
+        """Steps made in all at the end of an epoch (0-based)."""
+        return min((epoch + 1) * self.steps_per_epoch, len(self.losses))
+
+    def _unended(self) -> int | None:
+        """The epoch (0-based) whose steps are all made, but which has no row in epochs.csv yet."""
+        epoch = len(self.rows)
+        return epoch if epoch * self.steps_per_epoch < self.step == self._last_step(epoch) else None
 
     def _next_look(self, last: int) -> int:
         """The step before which the device is looked at next, `last` at the latest."""
@@ -136,7 +150,10 @@ class Trainer:
             first, last = self.parts.loader.span(step - first_of_epoch)
             if graphs is None or not graphs.made(step, first, last - first):
                 self.parts.optimizer.zero_grad(set_to_none=True)
-                self.losses[step] = self._gradients(step - first_of_epoch)
+                try:
+                    self.losses[step] = self._gradients(step - first_of_epoch)
+                except Stopped:  # between micro-batches: the step is made when the run continues
+                    return
                 self._update(step)
             elif graphs.updates:
                 self.lr = None  # the graph has set another
@@ -158,8 +175,17 @@ class Trainer:
         optimizer.step()
 
     def _gradients(self, step: int) -> torch.Tensor:
-        """Gradients of the epoch's batch `step` (0-based); its mean loss."""
-        return self._gradients_of(*self.parts.loader.batch(step))
+        """Gradients of the epoch's batch `step` (0-based); its mean loss.
+
+        Raises:
+            Stopped: between micro-batches a signal asks to stop; the run is as before the step.
+        """
+        x, y = self.parts.loader.batch(step)
+        micro = self.parameters.get("micro_batch")
+        if micro is None or micro >= len(y):
+            return self._gradients_of(x, y)
+        with self._undone_if_stopped():
+            return self._accumulate(x, y, micro, self.stop)
 
     def _gradients_of(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Gradients of a batch; its mean loss. All of it can be captured in a CUDA graph."""
@@ -172,16 +198,42 @@ class Trainer:
         self.correct += (output.detach().argmax(1) == y).sum()
         return loss.detach()
 
-    def _accumulate(self, x: torch.Tensor, y: torch.Tensor, micro: int) -> torch.Tensor:
-        """Gradients of the whole batch, `micro` samples at a time: per-sample losses over the batch size."""
+    def _accumulate(
+        self, x: torch.Tensor, y: torch.Tensor, micro: int, stop: Stop | None = None
+    ) -> torch.Tensor:
+        """Gradients of the whole batch, `micro` samples at a time: per-sample losses over the batch size.
+
+        Raises:
+            Stopped: between two of them `stop` has a signal.
+        """
         total = torch.zeros((), dtype=self.losses.dtype, device=self.device)
         for part_x, part_y in zip(x.split(micro), y.split(micro), strict=True):
+            if stop is not None:
+                stop.look()
             output = self.parts.forward(self.parts.step_model, part_x)
             loss = nn.functional.cross_entropy(output, part_y, reduction="sum") / len(y)
             loss.backward()
             total += loss.detach()
             self.correct += (output.detach().argmax(1) == part_y).sum()
         return total
+
+    @contextmanager
+    def _undone_if_stopped(self) -> Iterator[None]:
+        """Where a signal ends the block, have all that a forward pass changes as it was before it.
+
+        These are buffers (the statistics of batch normalisation), the count of correct answers, and the random
+        generators (dropout). Weights and the optimizer's state change in `_update` alone.
+        """
+        cuda = self.device.type == "cuda"
+        tensors = [*self.parts.model.buffers(), self.correct]
+        kept, random_state = [tensor.clone() for tensor in tensors], generators.state(cuda)
+        try:
+            yield
+        except Stopped:
+            for tensor, value in zip(tensors, kept, strict=True):
+                tensor.copy_(value)
+            generators.restore(random_state, cuda)
+            raise
 
     def _find_divergence(self) -> None:
         """Look for the first loss that is not finite since the last look."""
@@ -212,10 +264,14 @@ class Trainer:
         before = self.clocks.seconds["evaluate"]
         every = self.parameters.get("eval_every") or 1
         if (epoch + 1) % every == 0 or epoch + 1 == self.epochs:
-            with self.clocks.running("evaluate"):
-                if self.validation is not None:
-                    row["validation_loss"], row["validation_accuracy"] = self.validation()
-                row["test_loss"], row["test_accuracy"] = self.test()
+            try:
+                with self.clocks.running("evaluate"), self._undone_if_stopped():
+                    if self.validation is not None:
+                        row["validation_loss"], row["validation_accuracy"] = self.validation(self.asked)
+                    row["test_loss"], row["test_accuracy"] = self.test(self.asked)
+            except Stopped:  # the epoch ends when the run continues
+                self.stop.signal = self.asked.signal
+                return
         losses = [row[name] for name in ("validation_loss", "test_loss") if row[name] is not None]
         if not all(map(math.isfinite, losses)):
             self._diverged(self.step - 1, "non_finite_evaluation")
@@ -250,7 +306,7 @@ class Trainer:
         return by_epoch or time.perf_counter() - self.last_checkpoint >= self.checkpoint_seconds
 
     def _maybe_checkpoint(self) -> None:
-        finished = self.step == len(self.losses)
+        finished = self.step == len(self.losses) and self._unended() is None
         if finished or (self.stop.signal is None and not self._checkpoint_due()):
             return  # a finished run writes its record, whatever it is told meanwhile
         if self.checkpoints is not None:

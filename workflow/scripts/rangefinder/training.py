@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -127,18 +128,20 @@ def train(
         kind, processes, options = ParallelTrainer, share.count, options | {"share": share}
     with stopping.stop_on_signal() as stop:
         with memory.watched(parameters, progress, processes):
-            trainer = kind(
-                parameters,
-                arrays,
-                clocks=clocks,
-                checkpoints=checkpoints,
-                checkpoint_seconds=job["checkpoint_seconds"],
-                checkpoint_epochs=job["checkpoint_epochs"],
-                stop=stop,
-                **options,
-            )
-            progress["steps"] = len(trainer.losses)
-            trainer.resume()
+            # Building may compile for minutes. Several processes agree on when to stop, and do so once they train.
+            with stop.at_once() if share is None else nullcontext():
+                trainer = kind(
+                    parameters,
+                    arrays,
+                    clocks=clocks,
+                    checkpoints=checkpoints,
+                    checkpoint_seconds=job["checkpoint_seconds"],
+                    checkpoint_epochs=job["checkpoint_epochs"],
+                    stop=stop,
+                    **options,
+                )
+                progress["steps"] = len(trainer.losses)
+                trainer.resume()
             try:
                 trainer.train()
             finally:
