@@ -42,6 +42,7 @@ def test_confirmation_adds_its_runs_to_a_finished_study_and_the_report_says_who_
         "report.html",
         "report.md",
         "tables",
+        "tables.json",
         "logs",
         "progress",
     }
