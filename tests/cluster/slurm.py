@@ -19,6 +19,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+# Daemons are where a user's PATH may not lead.
+PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 ASKED = "RANGEFINDER_SLURM"  # set to "install": may install Debian's packages, and start them
 PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client")
 NODES, GPUS, CPUS, MEMORY_MB = (
@@ -97,7 +99,7 @@ def unavailable() -> str | None:
         return "Slurm's packages are taken from Debian, and this is another system"
     if os.geteuid() != 0:
         return "only root can start Slurm's daemons"
-    if all(shutil.which(command) for command in ("munged", "slurmctld", "slurmd", "sbatch", "setpriv")):
+    if all(shutil.which(command, path=PATH) for command in ("munged", "slurmctld", "slurmd", "sbatch", "setpriv")):
         return None
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *PACKAGES]):
@@ -130,7 +132,7 @@ class Cluster:
         self.environment = {
             **os.environ,
             "SLURM_CONF": str(self.folder / "etc/slurm.conf"),
-            "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
+            "PATH": f"{self.folder / 'bin'}:{PATH}",
         }
         try:
             self._write_files()
