@@ -99,7 +99,9 @@ def unavailable() -> str | None:
         return "Slurm's packages are taken from Debian, and this is another system"
     if os.geteuid() != 0:
         return "only root can start Slurm's daemons"
-    if all(shutil.which(command, path=PATH) for command in ("munged", "slurmctld", "slurmd", "sbatch", "setpriv")):
+    if all(
+        shutil.which(command, path=PATH) for command in ("munged", "slurmctld", "slurmd", "sbatch", "setpriv")
+    ):
         return None
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *PACKAGES]):
