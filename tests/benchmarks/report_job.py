@@ -22,16 +22,17 @@ def main() -> None:
     os.chdir(sys.argv[1])
     rule = sys.argv[2]
     results = Path("results/made")
+    tables = [f"{results}/tables/{path.name}" for path in (results / "tables").glob("*.csv")]
     # The order of runs is the study's; here it need only be the same each time.
     files = {
         "study": f"{results}/study.json",
         "ranges": [f"{results}/lr_range/sgd/range.json"],
         "runs": sorted(f"{file}/run.json" for file in (results / "runs").iterdir()),
         "figures": f"{results}/figures",
+        "tables": tables,
         "templates": [str(TEMPLATES)],
     }
     (results / "logs").mkdir(exist_ok=True)
-    names = [path.stem for path in (results / "tables").glob("*.csv")]
     job = SimpleNamespace(
         threads=1,
         rule=rule,
@@ -42,7 +43,7 @@ def main() -> None:
         output=SimpleNamespace(
             study=f"{results}/study.json",
             runs=f"{results}/runs.csv",
-            tables=[f"{results}/tables/{name}.csv" for name in names],
+            tables=tables,
             figures=f"{results}/figures",
             html=f"{results}/report.html",
             markdown=f"{results}/report.md",

@@ -11,9 +11,7 @@ with job(snakemake):  # noqa: F821
     study = gathered(snakemake)  # noqa: F821
     figures = Path(snakemake.input.figures)  # noqa: F821
     for folder in (figures, Path(snakemake.input.tables[0]).parent):  # noqa: F821
-        records.read_derived(
-            folder
-        )  # what the report shows and stands beside is what was made from the records
+        records.read_derived(folder)  # what it shows and stands beside is what was made from the records
     templates = Path(snakemake.input.templates[0]).parent  # noqa: F821
     pages = study.report(figures, templates)
     records.write_text(snakemake.output.markdown, pages["md"])  # noqa: F821
