@@ -194,6 +194,7 @@ class Attempt(ABC):
 
     def __init__(self, process: Any, path: Path) -> None:
         self.process, self.path = process, path
+        path.touch()  # a job that is killed at once has not opened it
         atexit.register(self.end)
 
     def end(self) -> None:
