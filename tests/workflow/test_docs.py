@@ -25,7 +25,6 @@ NOT_TRIED = {
     "scontrol requeue": "asks SLURM",
     "rsync -a": "an option to the reader's own command",
     "source .venv/bin/activate": "sets the reader's shell up; test_tutorial.py does it",
-    "pip install -r envs/pip/run.txt": "installs what the Makefile installs; the tests run in it",
     "snakemake --unlock": "takes a lock away that is not there",
     "snakemake --workflow-profile profiles/slurm --sdm conda": "needs conda",
     "snakemake --containerize": "needs conda's channels",
