@@ -9,6 +9,9 @@ configfile: "config/config.yaml"
 
 
 include: "rules/common.smk"
+include: "rules/safety.smk"
+include: "rules/inputs.smk"
+include: "rules/resources.smk"
 include: "rules/data.smk"
 include: "rules/check.smk"
 include: "rules/lr_range.smk"

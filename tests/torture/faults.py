@@ -69,6 +69,7 @@ def seen(attempt: Attempt) -> str:
     lines = [re.sub(r"\s+", " ", line).strip() for line in attempt.output().splitlines()]
     wanted = (
         "error: ",
+        "cannot be written",
         "is damaged",
         "diverged at",
         "Error: Directory cannot be locked",
@@ -205,9 +206,13 @@ def small_disk(place: Place, mebibytes: int) -> Iterator[Callable[[str], None]]:
     place.results.mkdir()
 
     def mount(*arguments: str) -> None:
-        done = subprocess.run(
-            ["mount", *arguments, str(place.results)], capture_output=True, text=True, check=False
-        )
+        for _ in range(100):  # what was just killed may still hold a file open
+            done = subprocess.run(
+                ["mount", *arguments, str(place.results)], capture_output=True, text=True, check=False
+            )
+            if "busy" not in done.stderr:
+                break
+            time.sleep(0.1)
         if done.returncode:
             raise CannotBeDone(f"cannot mount: {done.stderr.strip()}")
 
@@ -250,7 +255,11 @@ def disk_full(place: Place, rng: random.Random) -> str:
         return "(finished first)" if code == 0 else seen(attempt)
 
 
-@fault("results on a read-only disk", r"error: .*Read-only file system|finished first", "make it writable")
+@fault(
+    "results on a read-only disk",
+    r"(error|warning): .*Read-only file system|finished first",
+    "make it writable",
+)
 def read_only(place: Place, rng: random.Random) -> str:
     with small_disk(place, 4) as remount:
         if rng.random() < 0.5:  # with something there already

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+from rangefinder import sessions
+from rangefinder.errors import InputError
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
 # Stands for Snakemake: a session with a temporary folder, like Snakemake's own, and the copy of a job's script.
@@ -141,3 +143,9 @@ def test_only_folders_that_were_made_to_be_temporary_are_deleted(folder):
     folder.run()
     assert all(path.is_dir() for path in kept) and link.is_symlink()
     assert not made.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named_in_one_line(tmp_path):
+    (tmp_path / ".snakemake").write_text("a file, where a folder has to be")  # root may write anywhere else
+    with pytest.raises(InputError, match=r"^\S*\.snakemake: cannot be written: Not a directory$"):
+        sessions.begin(tmp_path / ".snakemake")

@@ -19,9 +19,11 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from .errors import InputError
 
 log = logging.getLogger(__name__)
 
@@ -46,16 +48,21 @@ def begin(folder: Path | str = ".snakemake", temporary: Iterable[Path | str] = (
 
     Args:
         temporary: folders, made by `tempfile`, that this process deletes at its end and a killed one leaves.
+
+    Raises:
+        InputError: the folder cannot be written.
     """
     folder = Path(folder)
     sessions = folder / "rangefinder"
-    sessions.mkdir(parents=True, exist_ok=True)
+    with _writable(folder):
+        sessions.mkdir(parents=True, exist_ok=True)
     others = [path for path in sorted(sessions.glob("*.session")) if path.name != f"{os.getpid()}.session"]
     dead = [path for path in others if _is_dead(path)]
     if dead and len(dead) == len(others):
         _clear(folder, dead)
     own = sessions / f"{os.getpid()}.session"
-    descriptor = os.open(own, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_TRUNC, 0o666)
+    with _writable(folder):
+        descriptor = os.open(own, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_TRUNC, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:  # a file system without locks: live without the service
@@ -67,6 +74,15 @@ def begin(folder: Path | str = ".snakemake", temporary: Iterable[Path | str] = (
     _held.append(descriptor)
     os.environ[VARIABLE] = str(own.resolve())
     atexit.register(_end, own.resolve(), os.getpid())
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """One line instead of a traceback where nothing can be made in the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", file=folder) from error
 
 
 def in_cluster(folder: Path | str = ".snakemake") -> None:
