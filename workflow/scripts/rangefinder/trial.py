@@ -35,17 +35,24 @@ def run_settings(
 ) -> dict[str, Any]:
     """Run settings with fewer epochs, and with batches divided and no larger than the training set.
 
+    A batch is a whole number from 1, so that k, the batch over its reference, would not be the study's if both were
+    divided. The reference shrinks as the run's own batch did instead, to a number that need not be whole.
+
     Args:
         training_samples: the size of the training set, where it is known.
     """
     divisor = limits.get("batch_divisor", 1)
-    batch, micro = _divided(settings["batch_size"], divisor), _divided(settings["micro_batch"], divisor)
+    written, reference = settings["batch_size"], settings["reference_batch_size"]
+    batch, micro = _divided(written, divisor), _divided(settings["micro_batch"], divisor)
     if training_samples is not None and batch > training_samples:
         batch, micro = training_samples, None if micro is None else min(micro, training_samples)
+    if reference is not None:
+        whole, rest = divmod(reference * batch, written)
+        reference = reference * batch / written if rest else whole  # 4 and 4.0 would be two runs
     return {
         **settings,
         "batch_size": batch,
-        "reference_batch_size": _divided(settings["reference_batch_size"], divisor),
+        "reference_batch_size": reference,
         "micro_batch": micro,
         "epochs": at_most(settings["epochs"], "epochs", limits),
     }
