@@ -107,6 +107,29 @@ def test_a_trial_shrinks_in_proportion_and_keeps_the_names(tmp_path):
     assert loaded.folder == "s-trial"
 
 
+@pytest.mark.parametrize(
+    "trial",
+    [
+        {"batch_divisor": 7},  # leaves a rest
+        {"batch_divisor": 64},  # of 16, none is left
+        {"train_samples": 40},
+        {"batch_divisor": 7, "train_samples": 40},
+        {"epochs": 4},
+    ],
+)
+def test_a_trial_scales_lrs_by_the_k_of_the_study(tmp_path, trial):
+    text = BASE.replace("lr: 0.1, batch_size: 64", "lr: 0.1 * k, reference_batch_size: 48").replace(
+        "schedule: [none, step]", "schedule: [none], batch_size: [16, 100, 1000]"
+    )
+    whole = load(tmp_path, text).runs
+    for name, run in load(tmp_path, text, trial).runs.items():
+        lr = resolution.resolve(run.parameters, None)["lr"]
+        assert lr == pytest.approx(0.1 * run.axes["batch_size"] / 48, rel=1e-15)
+        if run.parameters["batch_size"] == run.axes["batch_size"]:
+            assert run.parameters["reference_batch_size"] == 48
+        assert resolution.resolve(whole[name].parameters, None)["lr"] == pytest.approx(lr, rel=1e-15)
+
+
 def test_a_trial_has_an_lr_for_runs_whose_sweep_may_find_none(tmp_path):
     text = BASE.replace("lr: 0.1", "lr: suggested / 10").replace("[sgd, adam]", "[sgd]") + RANGE_TEST
     spec = load(tmp_path, text, trial={"epochs": 4}).runs["sgd-step-bs64-seed0"].parameters

@@ -1,66 +1,20 @@
-"""A validated study's grids into its runs: defaults, sharing, trials, and every check made before a job."""
+"""A validated study's range tests and grids walked into its runs, each checked before any job."""
 
 from __future__ import annotations
 
 import itertools
-import json
-import math
-import re
-from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import answers, expressions, resolution, schedules, validation
-from .errors import InputError
-from .parts import Parts, has_momentum, training_size
-from .runs import Confirmation, RangeTest, Run, Study, digest
+from . import answers, expressions, identifiers, trial
+from .lr_checks import MOST_STEPS, LRChecks
+from .parts import Parts, training_size
+from .run_settings import Place, RunSettings, merge, nested, placed, study_settings
+from .runs import Confirmation, RangeTest, Run, Study
 
-RUN_DEFAULTS: dict[str, Any] = {
-    "lr": "suggested",
-    "batch_size": 64,
-    "reference_batch_size": None,
-    "micro_batch": None,
-    "epochs": 10,
-    "initialisation": "default",
-    "precision": "fp32",
-    "channels_last": False,
-    "compile": False,
-    "cuda_graph": "auto",
-    "order": "counter",
-    "drop_last": False,
-    "eval_every": 1,
-    "eval_batch_size": 1000,
-}
-DATASET_DEFAULTS: dict[str, Any] = {
-    "normalise": "none",
-    "augmentation": None,
-    "validation": 0,
-    "split_seed": 0,
-    "train_samples": None,
-    "test_samples": None,
-}
 # What the prepared files depend on; everything else about a data set is applied when it is loaded.
 PREPARED = ("name", "path", "arguments", "resize", "source_digest")
-# A step is a row of steps.csv, and an entry of arrays that are computed before the first one.
-MOST_STEPS = 10_000_000
-# A run's name is that of files and folders, with up to 40 characters of ours around it; theirs may have 255.
-MOST_NAME = 200
-PREFIXES = {"as-published": "published", "put-right": "right"}
-MERGED = ("dataset", "model")
-
-
-# Where a run setting's value stands in the file, as a dotted key.
-Place = Callable[[str], str]
-
-
-def _placed(*written: tuple[str, Mapping[str, Any]]) -> Place:
-    """The first of these that has the setting, for messages; else the study's own `run`."""
-
-    def place(name: str) -> str:
-        return next((f"{key}.{name}" for key, mapping in written if name in mapping), f"run.{name}")
-
-    return place
 
 
 class Expansion:
@@ -71,9 +25,10 @@ class Expansion:
         self.trial = study.trial or {}
         self.parts = Parts(path, self.trial)
         self.wrong = self.parts.wrong
-        self.checked: set[str] = set()
+        self.run_settings = RunSettings(self.parts)
         self.optimizers: dict[str, dict] = {}
         self.schedules: dict[str, dict] = {}
+        self.lr_checks = LRChecks(self.parts, self.optimizers)
 
     def fill(self) -> None:
         content = self.content
@@ -81,74 +36,17 @@ class Expansion:
             self.optimizers[name] = self.parts.optimizer(spec, f"optimizers.{name}")
         for name, spec in content["schedules"].items():
             self.schedules[name] = self.parts.schedule(spec, f"schedules.{name}")
-        self.base = RUN_DEFAULTS | {
-            "dataset": DATASET_DEFAULTS | content["dataset"],
-            "model": content["model"],
-        }
-        self.base = _merge(self.base, content["run"])
+        self.base = study_settings(content)
         for name, test in content["range_tests"].items():
             self.study.range_tests[name] = self._range_test(name, test)
         for name, sweep in content["sweeps"].items():
             for run in self._sweep(name, sweep):
                 self._add(run, name)
 
-    def _settings(self, settings: dict[str, Any], place: Place) -> dict[str, Any]:
-        """Run settings with their parts checked; the same part is checked once."""
-        for part, check in (("dataset", self.parts.dataset), ("model", self.parts.model)):
-            mark = f"{part}{digest(settings[part])}"
-            if mark not in self._checked_parts:
-                self._checked_parts[mark] = check(settings[part], part)
-            settings[part] = self._checked_parts[mark]
-        self.parts.check_fit(settings["dataset"], settings["model"])
-        divisor = self.trial.get("batch_divisor", 1)
-        if divisor > 1:
-            settings["reference_batch_size"] = _divide(settings["reference_batch_size"], divisor)
-            settings["batch_size"] = _divide(settings["batch_size"], divisor)
-            settings["micro_batch"] = _divide(settings["micro_batch"], divisor)
-        if "epochs" in self.trial:
-            settings["epochs"] = min(settings["epochs"], self.trial["epochs"])
-        size, batch, micro = (
-            training_size(settings["dataset"]),
-            settings["batch_size"],
-            settings["micro_batch"],
-        )
-        if size is not None and batch > size:
-            if not self.trial:
-                raise self.wrong(
-                    "batch larger than the training set",
-                    place("batch_size"),
-                    batch,
-                    f"1 to {size} (training samples)",
-                )
-            settings["batch_size"] = batch = size
-            micro = settings["micro_batch"] = None if micro is None else min(micro, size)
-        if micro is not None and batch % micro:
-            raise self.wrong(
-                "does not divide the batch size", place("micro_batch"), micro, f"a divisor of {batch}"
-            )
-        return settings
-
-    @cached_property
-    def _checked_parts(self) -> dict[str, dict]:
-        return {}
-
-    def _seeds(self, seeds: list[int]) -> list[int]:
-        return seeds[: self.trial.get("seeds", len(seeds))]
-
-    def _dataset_key(self, spec: Mapping[str, Any]) -> str:
-        """A readable key of what is prepared; specs that differ only when loaded share it."""
+    def _dataset(self, spec: Mapping[str, Any]) -> str:
+        """The key of what is prepared; specs that differ only when loaded share it."""
         prepared = {key: spec[key] for key in PREPARED if spec.get(key) is not None}
-        name = prepared["name"]
-        readable = re.sub(
-            r"[^A-Za-z0-9]+",
-            "-",
-            Path(prepared.get("path") or name).stem if "." in name or "path" in prepared else name,
-        )
-        key = readable.strip("-") or "data"
-        if prepared.get("resize"):
-            key += f"-{prepared['resize']}x{prepared['resize']}"
-        if set(prepared) - {"name", "resize"}:
-            key += f"-{digest(prepared)[:8]}"
+        key = identifiers.dataset_key(prepared)
         self.study.datasets[key] = prepared
         return key
 
@@ -168,11 +66,11 @@ class Expansion:
             raise self.wrong(
                 "stands beside epochs", f"{key}.steps_per_decade", test["steps_per_decade"], "one of the two"
             )
-        settings = _merge(self.base, test.get("set", {}))
+        settings = merge(self.base, test.get("set", {}))
         if "batch_size" in test:
             settings["batch_size"] = test["batch_size"]
-        place = _placed((key, test), (f"{key}.set", test.get("set", {})))
-        settings = self._settings(settings, place)
+        place = placed((key, test), (f"{key}.set", test.get("set", {})))
+        settings = self.run_settings.complete(settings, place)
         for unused in (
             "lr",
             "epochs",
@@ -194,7 +92,7 @@ class Expansion:
             settings["epochs"] = test["epochs"]  # the length of a sweep says how fast it is: a trial keeps it
         else:
             per_decade = test.get("steps_per_decade", 50)
-            settings["steps_per_decade"] = min(per_decade, self.trial.get("steps_per_decade", per_decade))
+            settings["steps_per_decade"] = trial.at_most(per_decade, "steps_per_decade", self.trial)
         settings["validation_every"] = test.get("validation_every", 0)
         settings["stop_factor"] = test.get("stop_factor", 4.0)
         length = "epochs" if "epochs" in test else "steps_per_decade"
@@ -205,14 +103,14 @@ class Expansion:
                 settings[length],
                 f"at most {MOST_STEPS // 100}",
             )
-        seeds = tuple(self._seeds(test.get("seeds", self.content["seeds"])))
+        seeds = trial.seeds(test.get("seeds", self.content["seeds"]), self.trial)
         return RangeTest(
             self.study.folder,
             name,
             test["optimizer"],
             seeds,
             settings,
-            self._dataset_key(settings["dataset"]),
+            self._dataset(settings["dataset"]),
             confirm,
         )
 
@@ -244,19 +142,19 @@ class Expansion:
         parameters = {"epochs": min(lengths, default=None), "steps": confirm.get("steps")}
         seeds = confirm.get("seeds") or test.get("seeds", self.content["seeds"])
         lrs = {name: float(lr) for name, lr in confirm.get("lrs", {}).items()}
-        return Confirmation(tuple(self._seeds(seeds)), lrs, {**settings, **parameters})
+        return Confirmation(trial.seeds(seeds, self.trial), lrs, {**settings, **parameters})
 
     # --- sweeps ---
 
     def _sweep(self, name: str, sweep: Mapping[str, Any]) -> Iterator[Run]:
         key = f"sweeps.{name}"
-        base = _merge(self.base, sweep.get("set", {}))
+        base = merge(self.base, sweep.get("set", {}))
         grid = sweep.get("grid", {})
         for axis in grid:
-            self._axis(axis, grid[axis], key)
+            self.run_settings.check_axis(axis, grid[axis], key)
         form = sweep.get("form")
-        prefix = sweep.get("prefix") or PREFIXES.get(form)
-        seeds = self._seeds(sweep.get("seeds", self.content["seeds"]))
+        prefix = sweep.get("prefix") or identifiers.PREFIXES.get(form)
+        seeds = trial.seeds(sweep.get("seeds", self.content["seeds"]), self.trial)
         axes, cells = list(grid), sweep.get("cells", [{}])
         # A cell that leaves a setting to its default is told apart from those that set it.
         named = list(dict.fromkeys(axis for cell in cells for axis in cell))
@@ -268,23 +166,11 @@ class Expansion:
             for values in itertools.product(*(grid[axis] for axis in axes)):
                 given = dict(cell)
                 for axis, value in zip(axes, values, strict=True):
-                    given = _merge(given, _nested(axis, value))
-                place = _placed(
+                    given = merge(given, nested(axis, value))
+                place = placed(
                     (f"{key}.grid", grid), (f"{key}.cells", cell), (f"{key}.set", sweep.get("set", {}))
                 )
-                yield from self._cell(_merge(base, given), [*cell, *axes], named, form, prefix, seeds, place)
-
-    def _axis(self, axis: str, values: list, key: str) -> None:
-        top, _, sub = axis.partition(".")
-        schema = validation.schema("study")["$defs"]
-        known = schema["run"]["properties"]
-        if top not in known or (sub and top not in MERGED):
-            raise self.wrong("unknown run setting", f"{key}.grid", axis, sorted(known))
-        for value in values:
-            probe = {"run": _nested(axis, value)}
-            validation.check_part(probe["run"], "study", "run", self.parts.path, f"{key}.grid.{axis}")
-        if len({digest(value) for value in values}) != len(values):
-            raise self.wrong("a value stands twice", f"{key}.grid.{axis}", values, "each value once")
+                yield from self._cell(merge(base, given), [*cell, *axes], named, form, prefix, seeds, place)
 
     def _cell(
         self,
@@ -293,10 +179,10 @@ class Expansion:
         named: list[str],
         form: str | None,
         prefix: str | None,
-        seeds: list[int],
+        seeds: tuple[int, ...],
         place: Place,
     ) -> Iterator[Run]:
-        labels = {axis: settings.get(axis) for axis in ("optimizer", "schedule", "batch_size", "lr")}
+        labels = {axis: settings.get(axis) for axis in identifiers.AXES}
         for kind in ("optimizer", "schedule"):
             known = self.content[f"{kind}s"]
             if settings.get(kind) is None:
@@ -309,42 +195,19 @@ class Expansion:
             if axis not in labels:
                 top, _, sub = axis.partition(".")
                 extra[axis] = settings[top][sub] if sub else settings[top]
-        settings = self._settings(settings, place)
+        settings = self.run_settings.complete(settings, place)
         optimizer, schedule = settings["optimizer"], settings["schedule"]
-        spec = self._shrunk(self.schedules[schedule], full_epochs, settings["epochs"])
-        names_used = self._check_lr(settings, spec, place, schedule)
+        spec = trial.schedule(self.schedules[schedule], full_epochs, settings["epochs"])
+        names_used = self.lr_checks.check(settings, spec, place, schedule)
         range_test = settings.pop("range_test", None)
-        if names_used & set(expressions.RANGE_NAMES):
-            if range_test is None:
-                candidates = [
-                    name for name, test in self.study.range_tests.items() if test.optimizer == optimizer
-                ]
-                if len(candidates) != 1:
-                    found = "no range test" if not candidates else "more than one range test"
-                    raise self.wrong(
-                        f"lr {settings['lr']!r} of {optimizer} refers to an LR range, but it has {found}",
-                        place("range_test"),
-                        allowed=list(self.study.range_tests) or "a range test of this optimizer",
-                    )
-                range_test = candidates[0]
-            if range_test not in self.study.range_tests:
-                raise self.wrong(
-                    "unknown range test", place("range_test"), range_test, list(self.study.range_tests)
-                )
-        else:
-            range_test = None
-        parts = [prefix] if prefix else []
-        parts += [optimizer, schedule, f"bs{labels['batch_size']}"]
-        if "lr" in varied:
-            parts.append(f"lr{_slug(settings['lr'])}")
-        parts += [f"{_slug(axis)}{_slug(value)}" for axis, value in extra.items() if axis in varied]
-        cell = "-".join(parts)
+        refers = names_used & set(expressions.RANGE_NAMES)
+        range_test = self._referred(range_test, settings, place) if refers else None
         parameters = settings | {"optimizer": self.optimizers[optimizer], "schedule": spec}
-        if self.trial and range_test is not None:  # a sweep as short as a trial's may find no LR
-            swept = self.study.range_tests[range_test].parameters
-            parameters["stand_in_lr"] = math.sqrt(swept["start_lr"] * swept["end_lr"])
+        if self.trial and range_test is not None:
+            parameters["stand_in_lr"] = trial.stand_in_lr(self.study.range_tests[range_test].parameters)
         axes = labels | extra  # a trial keeps the names of the study's cells, whatever it shrinks inside them
-        dataset = self._dataset_key(settings["dataset"])
+        cell = identifiers.cell(prefix, axes, varied)
+        dataset = self._dataset(settings["dataset"])
         for seed in seeds:
             yield Run(
                 self.study.folder,
@@ -358,129 +221,30 @@ class Expansion:
                 range_test,
             )
 
-    def _shrunk(self, schedule: Mapping[str, Any], full: int, epochs: int) -> dict[str, Any]:
-        """A schedule in a trial: what is counted in epochs shrinks in proportion, what is in steps is cut off."""
-        spec = dict(schedule)
-        if epochs == full:
-            return spec
-
-        def scaled(value: int) -> int:
-            return max(1, math.ceil(value * epochs / full))
-
-        if spec.get("per", "epoch") == "epoch":
-            for length in ("step_size", "total_iters", "T_0"):
-                if isinstance(spec.get(length), int):
-                    spec[length] = scaled(spec[length])
-            if "milestones" in spec:
-                spec["milestones"] = sorted({scaled(value) for value in spec["milestones"]})
-        if "warmup" in spec and "epochs" in spec["warmup"]:
-            spec["warmup"] = spec["warmup"] | {"epochs": min(epochs - 1, scaled(spec["warmup"]["epochs"]))}
-        if spec["name"] == "writeup2":
-            spec["warmup_epochs"] = min(epochs - 1, scaled(spec.get("warmup_epochs", 5)))
-        return spec
-
-    def _check_lr(
-        self, settings: Mapping[str, Any], spec: Mapping[str, Any], place: Place, schedule: str
-    ) -> set[str]:
-        """Check the LR and the schedule as far as it goes before the range is known; the names they refer to."""
-        mark = digest(
-            [
-                settings["lr"],
-                settings["reference_batch_size"],
-                settings["epochs"],
-                spec,
-                settings["optimizer"],
-                settings["batch_size"],
-                settings["drop_last"],
-                training_size(settings["dataset"]),
-            ]
-        )
-        known = [*expressions.RANGE_NAMES, *expressions.SCALE_NAMES]
-        used = self._names_in(settings["lr"], known, place("lr"))
-        for name in resolution.EXPRESSIONS:
-            if isinstance(spec.get(name), str):
-                used |= self._names_in(spec[name], [*known, "lr"], f"schedules.{schedule}.{name}") - {"lr"}
-        if used & set(expressions.SCALE_NAMES) and settings["reference_batch_size"] is None:
-            raise self.wrong("is needed where k is used", place("reference_batch_size"), None, "a batch size")
-        if mark in self.checked:
-            return used
-        self.checked.add(mark)
-        size, batch = (
-            training_size(settings["dataset"]) or 10 * settings["batch_size"],
-            settings["batch_size"],
-        )
-        steps = size // batch if settings["drop_last"] else -(-size // batch)
-        if settings["epochs"] * steps > MOST_STEPS:
-            raise self.wrong(
-                "more steps than a run can have",
-                place("epochs"),
-                settings["epochs"],
-                f"1 to {MOST_STEPS // steps} (epochs of {steps} steps)",
-            )
-        if not schedules.runs_foreign_code(spec["name"]):  # those are run by `part_checks`, in a job
-            self._try_schedule(settings, spec, schedule, steps)
-        if self.trial:
-            return used
-        total = settings["epochs"] * (steps if spec.get("per") == "step" else 1)
-        unit = "steps" if spec.get("per") == "step" else "epochs"
-        for milestone in spec.get("milestones", []):
-            if milestone >= total:
+    def _referred(self, name: str | None, settings: Mapping[str, Any], place: Place) -> str:
+        """The range test that a cell's LRs refer to: the one it names, or the only one of its optimizer."""
+        tests, optimizer = self.study.range_tests, settings["optimizer"]
+        if name is None:
+            candidates = [name for name, test in tests.items() if test.optimizer == optimizer]
+            if len(candidates) != 1:
+                found = "no range test" if not candidates else "more than one range test"
                 raise self.wrong(
-                    "past the end of training",
-                    f"schedules.{schedule}.milestones",
-                    milestone,
-                    f"1 to {total - 1} {unit}",
+                    f"lr {settings['lr']!r} of {optimizer} refers to an LR range, but it has {found}",
+                    place("range_test"),
+                    allowed=list(tests) or "a range test of this optimizer",
                 )
-        warmup = spec.get("warmup", {})
-        if (
-            warmup.get("epochs", 0) >= settings["epochs"]
-            or warmup.get("steps", 0) >= settings["epochs"] * steps
-        ):
-            raise self.wrong(
-                "warm-up is not shorter than training",
-                f"schedules.{schedule}.warmup",
-                warmup,
-                f"less than {settings['epochs']} epochs",
-            )
-        return used
-
-    def _names_in(self, text: str | float, known: list[str], key: str) -> set[str]:
-        """The names an LR expression of the study refers to."""
-        try:
-            return expressions.names_in(text, known)
-        except InputError as error:
-            raise self.wrong(error.message, key, text, str(error).partition("allowed: ")[2]) from None
-
-    def _try_schedule(
-        self, settings: Mapping[str, Any], spec: Mapping[str, Any], schedule: str, steps: int
-    ) -> None:
-        """Compute a schedule with a stand-in for the LR range, so that its own settings are checked."""
-        try:
-            resolved = resolution.resolve({**settings, "schedule": dict(spec)}, resolution.STAND_IN)
-            schedules.build(
-                resolved["schedule"],
-                base_lr=resolved["lr"],
-                epochs=settings["epochs"],
-                steps_per_epoch=steps,
-                momentum=0.9 if has_momentum(self.optimizers[settings["optimizer"]]) else None,  # a stand-in
-            )
-        except InputError as error:
-            text = error.message + (f" (got {error.value!r})" if error.value is not None else "")
-            allowed = str(error).partition("allowed: ")[2] or None
-            raise self.wrong(
-                text,
-                f"schedules.{schedule}.{(error.key or '').removeprefix('schedule.')}".rstrip("."),
-                None,
-                allowed,
-            ) from None
+            return candidates[0]
+        if name not in tests:
+            raise self.wrong("unknown range test", place("range_test"), name, list(tests))
+        return name
 
     def _add(self, run: Run, sweep: str) -> None:
-        if len(run.id) > MOST_NAME:
+        if len(run.id) > identifiers.MOST_NAME:
             raise self.wrong(
                 "names a run too long for a file's name",
                 f"sweeps.{sweep}",
                 run.id,
-                f"{MOST_NAME} characters; shorter names of optimizers, schedules or the sweep's prefix",
+                f"{identifiers.MOST_NAME} characters; shorter names of optimizers, schedules or the sweep's prefix",
             )
         present = self.study.runs.get(run.id)
         if present is None:
@@ -499,36 +263,3 @@ def _with_sweep(run: Run, sweeps: tuple[str, ...]) -> Run:
     return Run(
         run.study, run.id, run.form, sweeps, run.axes, run.seed, run.parameters, run.dataset, run.range_test
     )
-
-
-def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with changes; a data set's and a model's own keys are merged one by one."""
-    merged = {**base, **changes}
-    for part in MERGED:
-        if part in base and part in changes:
-            merged[part] = {**base[part], **changes[part]}
-    return merged
-
-
-def _nested(axis: str, value: Any) -> dict[str, Any]:
-    top, _, sub = axis.partition(".")
-    return {top: {sub: value}} if sub else {top: value}
-
-
-def _divide(value: int | None, divisor: int) -> int | None:
-    return None if value is None else max(1, value // divisor)
-
-
-def _slug(value: Any) -> str:
-    """A value as part of a run's id."""
-    if isinstance(value, float):
-        value = f"{value:g}"
-    text = json.dumps(value) if isinstance(value, dict | list) else str(value)
-    text = (
-        text.replace("*", "x")
-        .replace("×", "x")
-        .replace("/", "_over_")
-        .replace("÷", "_over_")
-        .replace(" ", "")
-    )
-    return re.sub(r"[^A-Za-z0-9._]+", "_", text).strip("_")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import names, user_code
+from . import names, trial, user_code
 from .errors import InputError
 
 
@@ -96,11 +96,7 @@ class Parts:
                     "no such file or folder", f"{key}.path", spec.get("path"), "a path relative to the study"
                 )
             spec = spec | {"path": place.as_posix()}
-        for limit, sample in (("train_samples", "train_samples"), ("test_samples", "test_samples")):
-            if limit in self.trial:
-                spec = spec | {sample: min(self.trial[limit], spec[sample] or self.trial[limit])}
-        if "validation_samples" in self.trial:
-            spec = spec | {"validation": min(self.trial["validation_samples"], spec["validation"])}
+        spec = trial.samples(spec, self.trial)
         facts = names.DATASETS.get(name)
         if facts:
             train, test = facts.train, facts.test

@@ -22,8 +22,10 @@ checked before any job starts: a misspelt key or a wrong value is named, with wh
 
 A trial shrinks a study: at most so many epochs, seeds and samples. Where its short sweeps find no LR, runs that need
 one take the middle of the swept range (in log10), and report and log say so. Milestones and warm-ups that are counted
-in epochs shrink in proportion; cells keep the names they have in the study; the results are kept apart, in
-`results/<study>-trial`. A study's name is its file's, and may be neither that of a rule nor end in `-trial` or `-plan`.
+in epochs shrink in proportion. Where a batch is smaller than the study's, by `batch_divisor` or for want of samples,
+the run's `reference_batch_size` shrinks with it, to a number that need not be whole, and `k` stays the study's. Cells
+keep the names they have in the study; the results are kept apart, in `results/<study>-trial`. A study's name is its
+file's, and may be neither that of a rule nor end in `-trial` or `-plan`.
 
 An LR may be a number, or a product or quotient of numbers and names, such as `suggested / 10` or `0.05 * k`:
 
