@@ -130,6 +130,22 @@ def test_a_trial_scales_lrs_by_the_k_of_the_study(tmp_path, trial):
         assert resolution.resolve(whole[name].parameters, None)["lr"] == pytest.approx(lr, rel=1e-15)
 
 
+@pytest.mark.parametrize("trial", [{"train_samples": 40}, {"batch_divisor": 3}, {"batch_divisor": 64}])
+def test_a_trial_divides_its_batches_into_whole_micro_batches(tmp_path, trial):
+    text = BASE.replace("batch_size: 64", "batch_size: 64, micro_batch: 32")
+    for run in load(tmp_path, text, trial).runs.values():
+        batch, micro = run.parameters["batch_size"], run.parameters["micro_batch"]
+        assert batch % micro == 0 and 1 <= micro <= 32
+
+
+def test_a_trial_refuses_the_micro_batch_that_the_study_has_wrong(tmp_path):
+    text = BASE.replace("batch_size: 64", "batch_size: 64, micro_batch: 7")
+    with pytest.raises(
+        InputError, match=r"does not divide the batch size \(got 7\); allowed: a divisor of 64"
+    ):
+        load(tmp_path, text, {"batch_divisor": 2})
+
+
 def test_a_trial_has_an_lr_for_runs_whose_sweep_may_find_none(tmp_path):
     text = BASE.replace("lr: 0.1", "lr: suggested / 10").replace("[sgd, adam]", "[sgd]") + RANGE_TEST
     spec = load(tmp_path, text, trial={"epochs": 4}).runs["sgd-step-bs64-seed0"].parameters

@@ -87,20 +87,20 @@ class RunSettings:
                 self._checked[mark] = check(settings[part], part)
             settings[part] = self._checked[mark]
         self.parts.check_fit(settings["dataset"], settings["model"])
+        batch, micro = settings["batch_size"], settings["micro_batch"]
+        if micro is not None and batch % micro:
+            raise self.wrong(
+                "does not divide the batch size", place("micro_batch"), micro, f"a divisor of {batch}"
+            )
         size = training_size(settings["dataset"])
         if self.parts.trial:
-            settings = trial.run_settings(settings, size, self.parts.trial)
-        batch, micro = settings["batch_size"], settings["micro_batch"]
+            return trial.run_settings(settings, size, self.parts.trial)
         if size is not None and batch > size:
             raise self.wrong(
                 "batch larger than the training set",
                 place("batch_size"),
                 batch,
                 f"1 to {size} (training samples)",
-            )
-        if micro is not None and batch % micro:
-            raise self.wrong(
-                "does not divide the batch size", place("micro_batch"), micro, f"a divisor of {batch}"
             )
         return settings
 

@@ -44,8 +44,10 @@ def run_settings(
     divisor = limits.get("batch_divisor", 1)
     written, reference = settings["batch_size"], settings["reference_batch_size"]
     batch, micro = _divided(written, divisor), _divided(settings["micro_batch"], divisor)
-    if training_samples is not None and batch > training_samples:
-        batch, micro = training_samples, None if micro is None else min(micro, training_samples)
+    if training_samples is not None:
+        batch = min(batch, training_samples)
+    if micro is not None:  # one that divides the written batch need not divide this one
+        micro = next(size for size in range(min(micro, batch), 0, -1) if batch % size == 0)
     if reference is not None:
         whole, rest = divmod(reference * batch, written)
         reference = reference * batch / written if rest else whole  # 4 and 4.0 would be two runs
