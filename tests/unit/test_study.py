@@ -1,10 +1,13 @@
 """Studies: expansion by hand counts, sharing, trials, and the names against the real thing."""
 
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
 from rangefinder import expressions, models, names, optimizers, resolution, schedules, study, validation
@@ -274,6 +277,30 @@ def test_names_are_those_of_the_engine():
     assert set(properties) - {"name", "per", "warmup", "arguments"} == {
         key for kind in schedules.SCHEDULES.values() for key in kind.parameters
     }
+
+
+def test_the_torchvision_models_known_by_name_are_those_installed():
+    assert set(torchvision.models.list_models(module=torchvision.models)) == names.TORCHVISION_MODELS
+
+
+def test_a_torchvision_model_newer_than_the_list_is_found(monkeypatch):
+    monkeypatch.setattr(names, "TORCHVISION_MODELS", frozenset())
+    names.is_torchvision_classifier.cache_clear()
+    assert names.is_torchvision_classifier("alexnet") and not names.is_torchvision_classifier("alexnot")
+    names.is_torchvision_classifier.cache_clear()
+
+
+@pytest.mark.parametrize("model", ["LeNetSmall", "mobilenet_v2"])
+def test_a_study_is_read_without_importing_torch(tmp_path, model):
+    """As Snakemake does for each of its jobs."""
+    path = tmp_path / "s.yaml"
+    path.write_text(BASE.replace("LeNetSmall", model))
+    code = (
+        "import sys; from rangefinder import study; study.load(sys.argv[1]);"
+        "sys.exit(', '.join({'torch', 'torchvision', 'pandas'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def refusal(function, *arguments):
