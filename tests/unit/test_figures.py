@@ -184,15 +184,15 @@ def test_a_schedule_in_steps_is_drawn_where_it_changes():
 
 def range_entry(losses):
     """The content of range.json as far as the figure reads it, and the sweeps it is of, one per loss [steps]."""
-    lr = np.logspace(-5, 1, 301)
+    lr = np.logspace(-5, 1, len(losses[0]))
     columns = [{"seed": seed, "lr": lr, "loss": loss} for seed, loss in enumerate(losses)]
     sweeps = [{"columns": column, "sweep": {"seed": column["seed"]}} for column in columns]
     return {"range_test": "sgd"} | lr_range.extract(columns), sweeps
 
 
-def bowl(seed, centre=1e-2):
-    lr = np.logspace(-5, 1, 301)
-    noise = 0.02 * np.random.default_rng(seed).standard_normal(301)
+def bowl(seed, centre=1e-2, steps=301):
+    lr = np.logspace(-5, 1, steps)
+    noise = 0.02 * np.random.default_rng(seed).standard_normal(steps)
     return 0.5 + 1.8 / (1 + (lr / centre) ** 2) + lr**4 + noise
 
 
@@ -226,6 +226,24 @@ def test_the_range_figure_has_every_raw_point_the_curves_the_band_the_suggestion
     assert len(answered) == 7 and {name: marks[name].get_xdata()[0] for name in answered} == answered
     assert len({marks[name].get_marker() for name in answered}) == 7
     plt.close(figure)
+
+
+@pytest.mark.parametrize(("seeds", "steps", "drawn"), [(1, 2345, 2345), (3, 701, 701), (3, 100_001, 1200)])
+def test_the_raw_points_of_a_very_long_sweep_are_decimated(seeds, steps, drawn):
+    losses = [bowl(seed, steps=steps) for seed in range(seeds)]
+    losses[0][steps // 3] = 3.5  # a spike
+    columns = {"lr": np.logspace(-5, 1, steps)}
+    sweeps = [
+        {"columns": columns | {"loss": loss}, "sweep": {"seed": seed}} for seed, loss in enumerate(losses)
+    ]
+    entry, _ = range_entry([loss[::100] for loss in losses])
+    nothing = (np.zeros(0), np.zeros(0))  # the curves have a bound of their own
+    figure = range_figures.range_test.__wrapped__(entry, sweeps, lambda lr, loss: nothing)
+    raw = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 100]
+    assert [len(line.get_xdata()) for line in raw] == [pytest.approx(drawn, rel=0.01)] * seeds
+    assert (columns["lr"][steps // 3], 3.5) in zip(*raw[0].get_data(), strict=True)
+    plt.close(figure)
+    assert len(range_figures.range_test(entry, sweeps, lambda lr, loss: nothing)) < 800_000
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from . import formats
-from .drawing import INK, MARKERS, decimated, style, styled
+from .drawing import INK, MARKERS, MOST_POINTS, decimated, style, styled
 from .finder_rules import RULES
+
+# Raw points of all seeds: a marker weighs what several points of a line do. A sweep of some thousand steps keeps all.
+MOST_MARKERS = 3600
 
 
 @styled
@@ -29,13 +32,14 @@ def range_test(
     """
     figure, axes = plt.subplots(figsize=(7.2, 3.6))
     heads, lowest = [], []
+    most = max(MOST_POINTS, MOST_MARKERS // len(sweeps))
     for index, sweep in enumerate(sweeps):
         lr, loss = sweep["columns"]["lr"], sweep["columns"]["loss"]
         finite = np.isfinite(loss)
         heads.append(float(np.median(loss[finite][: max(1, len(lr) // 10)])) if finite.any() else math.nan)
         axes.plot(
-            lr[finite], loss[finite], linestyle="", marker=MARKERS[index % len(MARKERS)], markersize=2, alpha=0.35,
-            color="#888888", label="raw loss, each seed" if index == 0 else None,
+            *decimated(lr[finite], loss[finite], most), linestyle="", marker=MARKERS[index % len(MARKERS)],
+            markersize=2, alpha=0.35, color="#888888", label="raw loss, each seed" if index == 0 else None,
         )  # fmt: skip
         curve = smooth(lr, loss)
         if len(curve[0]):
