@@ -4,7 +4,19 @@ import subprocess
 
 import pytest
 import torch
-from rangefinder import crowding, data, durations, models, plan, records, runs, shown_plan, study, timing
+from rangefinder import (
+    crowding,
+    data,
+    durations,
+    models,
+    plan,
+    range_test,
+    records,
+    runs,
+    shown_plan,
+    study,
+    timing,
+)
 from test_records import MACHINE, example_run
 
 STUDY = """
@@ -34,13 +46,17 @@ def both(seconds):
 
 
 def made_up(small):
-    """Batch 50: 6 steps an epoch of 0.1 s; batch 100: 3 steps of 0.5 s. Powers of ten tell the parts apart."""
+    """Batch 50: 6 steps an epoch of 0.1 s, of 0.2 s in a sweep; batch 100: 3 steps of 0.5 s.
+
+    Powers of ten tell the parts apart.
+    """
+    of_sweep, _ = plan.sweeps(small)["sgd"]
     entries = {}
     for key, subject in plan.subjects(small).items():
         large = subject["batch_size"] == 100
         entries[key] = {
             "steps_per_epoch": 3 if large else 6,
-            "step_s": both(0.5 if large else 0.1),
+            "step_s": both(0.5 if large else 0.2 if key == of_sweep else 0.1),
             "validation_s": both(100.0),
             "test_s": both(1000.0),
             "data_s": both(1e5),
@@ -58,8 +74,8 @@ def made_up(small):
     }
 
 
-def test_lrs_schedules_and_seeds_share_one_timing_and_batch_sizes_do_not(small):
-    assert sorted(entry["batch_size"] for entry in plan.subjects(small).values()) == [50, 100]
+def test_lrs_schedules_and_seeds_share_one_timing_and_batch_sizes_and_sweeps_do_not(small):
+    assert sorted(entry["batch_size"] for entry in plan.subjects(small).values()) == [50, 50, 100]
     found = [(group.kind, group.parameters["batch_size"], len(group.names)) for group in plan.groups(small)]
     assert found == [
         ("range_test", 50, 2),
@@ -90,7 +106,7 @@ def test_times_add_up_to_what_paper_and_pencil_give(small):
     start = 3e9 + 1e8 + 1e7 + 1e6 + 1e5 + 1e4
     assert [row["start_s"] for row in rows] == [pytest.approx(start)] * 4
     # 81 steps, the validation loss at steps 0, 10, …, 80.
-    assert sweep["total_s"] == pytest.approx(2 * (start + 8.1 + 9 * 100), abs=1e-3)
+    assert sweep["total_s"] == pytest.approx(2 * (start + 16.2 + 9 * 100), abs=1e-3)
     # 7 epochs, evaluated after 2, 4, 6 and the last.
     assert batch50["total_s"] == pytest.approx(8 * (start + 42 * 0.1 + 4 * 1100), abs=1e-3)
     assert batch100["total_s"] == pytest.approx(8 * (start + 21 * 0.5 + 4 * 1100), abs=1e-3)
@@ -202,24 +218,41 @@ def test_the_page_names_device_duration_disk_and_source(small):
     assert all(len(column) == 4 for column in plan.columns(rows).values())
 
 
+def counted(function, calls, name):
+    def called(*arguments, **options):
+        calls[name] += 1
+        return function(*arguments, **options)
+
+    return called
+
+
 def test_real_steps_are_timed_and_nothing_is_left_of_them(small, tmp_path, monkeypatch):
     torch.set_num_threads(1)
     data.prepare({"name": "digits"}, tmp_path / "data/digits")
     before = sorted(path for path in tmp_path.rglob("*"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(timing, "PASS_S", 0.02)
+    of_sweep, _ = plan.sweeps(small)["sgd"]
+    made = dict.fromkeys(("train", "sweep"), 0)
+    monkeypatch.setattr(timing.Trainer, "train", counted(timing.Trainer.train, made, "train"))
+    monkeypatch.setattr(range_test, "sweep", counted(range_test.sweep, made, "sweep"))
     found = timing.measure(plan.subjects(small), plan.sweeps(small), set(), data_root="data")
+    # Up to four passes of each subject, and what the process's first training takes.
+    assert made["sweep"] >= 2 and made["train"] <= 2 * 4 + 2
     assert sorted(path for path in tmp_path.rglob("*")) == before
     assert min(found["once_s"].values()) >= 0
     assert found["device"] == "cpu" and found["sweeps"] == {"sgd": 81}
     by_batch = {
-        subject["batch_size"]: found["subjects"][key] for key, subject in plan.subjects(small).items()
+        subject["batch_size"]: found["subjects"][key]
+        for key, subject in plan.subjects(small).items()
+        if key != of_sweep
     }
     assert {batch: entry["steps_per_epoch"] for batch, entry in by_batch.items()} == {50: 6, 100: 3}
     model, _ = models.seeded_build({"name": "LeNetSmall"}, (1, 8, 8), 10, initialisation="default", seed=0)
     weights = sum(parameter.numel() for parameter in model.parameters())
     for entry in by_batch.values():
         assert entry["state_bytes"] == 2 * 4 * weights  # weights and momentum
+    for entry in found["subjects"].values():
         assert min(entry["step_s"].values()) > 0 and entry["test_s"]["wall"] > 0
     known = set(found["subjects"])
     again = timing.measure(plan.subjects(small), plan.sweeps(small), known, data_root="data")

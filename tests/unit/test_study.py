@@ -270,6 +270,12 @@ def test_every_optimizer_argument_that_a_study_may_set_is_taken():
             optimizers.build({"name": name, argument: ["bias"]}, parameter, lr=0.1)
 
 
+def test_a_range_test_has_no_setting_of_the_trainer_alone_and_its_confirmation_has(tmp_path):
+    text = BASE + RANGE_TEST.replace("}", ", confirm: {epochs: 1}, set: {cuda_graph: false}}")
+    test = load(tmp_path, text).range_tests["sgd"]
+    assert "cuda_graph" not in test.parameters and test.confirm.parameters["cuda_graph"] is False
+
+
 def test_names_are_those_of_the_engine():
     assert set(names.MODELS) == set(models.MODELS)
     properties = validation.schema("study")["$defs"]["schedule"]["properties"]

@@ -37,6 +37,9 @@ def test_a_plan_needs_no_lr_range_and_leaves_no_training_behind(tmp_path):
 def test_after_the_run_its_records_tell_the_time_and_nothing_is_left(copy):
     page = copy.snakemake("plan")
     assert "8 computing jobs, 8 of them done" in page and "Nothing is left to compute." in page
-    assert {row["timed"] for row in table(copy)} == {"6 finished runs"}
+    assert [(row["kind"], row["timed"]) for row in table(copy)] == [
+        ("range_test", "timed steps"),
+        ("train", "6 finished runs"),
+    ]
     assert {row["left_s"] for row in table(copy)} == {"0.0"}
     assert copy.planned() == []

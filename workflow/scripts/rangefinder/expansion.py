@@ -84,6 +84,7 @@ class Expansion:
             settings.pop(unused, None)
         settings["optimizer"] = self.optimizers[test["optimizer"]]
         confirm = self._confirmation(settings, test["confirm"], test, key) if "confirm" in test else None
+        del settings["cuda_graph"]  # a confirmation trains as runs do; Python launches each step of a sweep
         settings |= {
             "start_lr": test["start_lr"],
             "end_lr": test["end_lr"],

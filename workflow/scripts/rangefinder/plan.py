@@ -74,8 +74,11 @@ class Group:
 
 
 def subject(parameters: Mapping[str, Any], dataset: str) -> dict[str, Any]:
-    """What has to be timed for a job with these parameters on this prepared data set."""
-    return {key: parameters[key] for key in TIMED} | {"data": dataset}
+    """What has to be timed for a job with these parameters on this prepared data set.
+
+    Range tests have no `cuda_graph`: theirs is no subject of a training, whose steps may be captured.
+    """
+    return {key: parameters[key] for key in TIMED if key in parameters} | {"data": dataset}
 
 
 def subjects(study: Study) -> dict[str, dict[str, Any]]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from . import data, experiment, progress, range_test
@@ -18,6 +19,9 @@ from .trainer import Trainer
 # Small enough to change nothing, with as many digits in a table as a real one.
 HARMLESS_LR = 1.2345678901234567e-9
 FIRST_STEPS, PASSES, PASS_S, MOST_STEPS = 5, 3, 0.5, 200
+
+# What some steps were made with, and the seconds to build it and to make them, without evaluation.
+Made = tuple[experiment.Experiment, dict[str, float], dict[str, float]]
 
 
 def process_age() -> float:
@@ -70,6 +74,7 @@ def measure(
     """
     device = experiment.pick_device(leased)
     measured, steps, once = {}, {}, None
+    of_sweeps = {key for key, _ in sweeps.values()}
     for key, subject in subjects.items():
         watch = stopwatch()
         arrays = data.load(Path(data_root) / subject["data"])
@@ -79,7 +84,7 @@ def measure(
         if once is None:
             once = _once(subject, arrays, device)
         passes = 0 if key in known else PASSES
-        entry |= _subject(subject, arrays, device, passes)
+        entry |= _subject(subject, arrays, device, passes, swept if key in of_sweeps else trained)
         measured[key] = entry
         for name, (other, parameters) in sweeps.items():
             if other == key:
@@ -87,10 +92,8 @@ def measure(
     return {"device": device_name(leased), "subjects": measured, "sweeps": steps, "once_s": once}
 
 
-def trained(
-    subject: Mapping[str, Any], arrays: data.Arrays, device: torch.device, steps: int
-) -> tuple[Trainer, dict[str, float], dict[str, float]]:
-    """Train so many steps; the trainer, and the seconds to build it and to make the steps, without evaluation."""
+def trained(subject: Mapping[str, Any], arrays: data.Arrays, device: torch.device, steps: int) -> Made:
+    """Train so many steps, as runs and confirmations do."""
     watch = stopwatch()
     epochs = math.ceil(steps / range_test.steps_per_epoch(subject, arrays))
     parameters = {**subject, "epochs": epochs, "steps": steps, "eval_every": epochs}
@@ -102,7 +105,27 @@ def trained(
     trainer.train()
     took = watch()
     share = clocks.seconds["train"] / took["wall"]  # the rest is the last evaluation
-    return trainer, built, {clock: seconds * share for clock, seconds in took.items()}
+    return trainer.parts, built, {clock: seconds * share for clock, seconds in took.items()}
+
+
+def swept(subject: Mapping[str, Any], arrays: data.Arrays, device: torch.device, steps: int) -> Made:
+    """Make so many steps of a range test, whose steps are not captured and set the LR each."""
+    watch = stopwatch()
+    parameters = {**subject, "seed": 0}
+    epochs = math.ceil(steps / range_test.steps_per_epoch(subject, arrays))
+    parts = experiment.build(parameters, arrays, device=device, lr=HARMLESS_LR, epochs=epochs)
+    parts.compile(Clocks())
+    built = watch()
+    watch = stopwatch()
+    range_test.sweep(
+        parts.step_model,
+        parts.optimizer,
+        range_test.endless(parts.loader),
+        np.full(steps, HARMLESS_LR),
+        forward=parts.forward,
+        micro_batch=parameters["micro_batch"],
+    )
+    return parts, built, watch()
 
 
 def _once(subject: Mapping[str, Any], arrays: data.Arrays, device: torch.device) -> dict[str, float]:
@@ -115,14 +138,18 @@ def _once(subject: Mapping[str, Any], arrays: data.Arrays, device: torch.device)
 
 
 def _subject(
-    subject: Mapping[str, Any], arrays: data.Arrays, device: torch.device, passes: int
+    subject: Mapping[str, Any],
+    arrays: data.Arrays,
+    device: torch.device,
+    passes: int,
+    make: Callable[[Mapping[str, Any], data.Arrays, torch.device, int], Made],
 ) -> dict[str, Any]:
-    """Times of one subject: the median of several passes of real training, after a first one that warms up."""
-    trainer, build, first = trained(subject, arrays, device, FIRST_STEPS)
+    """Times of one subject: the median of several passes of real steps, after a first one that warms up."""
+    parts, build, first = make(subject, arrays, device, FIRST_STEPS)
     rough, times = first["wall"] / FIRST_STEPS, []
     for _ in range(passes):
         count = min(MOST_STEPS, max(FIRST_STEPS, math.ceil(PASS_S / rough)))
-        trainer, _, took = trained(subject, arrays, device, count)
+        parts, _, took = make(subject, arrays, device, count)
         times.append({clock: seconds / count for clock, seconds in took.items()})
         rough = times[-1]["wall"]
         if took["wall"] > 10 * PASS_S:  # slow steps: one pass says enough
@@ -130,20 +157,20 @@ def _subject(
     rough = {clock: seconds / FIRST_STEPS for clock, seconds in first.items()}
     per_step = median(times or [rough])
     warm_up = {clock: max(0.0, first[clock] - FIRST_STEPS * per_step[clock]) for clock in first}
-    watch = stopwatch()
-    if trainer.validation is not None:
-        trainer.validation()
-    validation = watch()
-    watch = stopwatch()
-    trainer.test()
-    test = watch()
-    tensors = [*trainer.parts.model.state_dict().values()]
-    for state in trainer.parts.optimizer.state.values():
+    evaluations = {split: parts.evaluation(split) for split in ("validation", "test")}
+    seconds = {}
+    for split, evaluation in evaluations.items():
+        watch = stopwatch()
+        if evaluation is not None:
+            evaluation()
+        seconds[split] = watch()
+    tensors = [*parts.model.state_dict().values()]
+    for state in parts.optimizer.state.values():
         tensors += [value for value in state.values() if isinstance(value, torch.Tensor)]
     return {
         "step_s": per_step,
-        "validation_s": validation,
-        "test_s": test,
+        "validation_s": seconds["validation"],
+        "test_s": seconds["test"],
         "build_s": build,
         "warm_up_s": warm_up,
         "state_bytes": sum(tensor.numel() * tensor.element_size() for tensor in tensors),
