@@ -5,7 +5,9 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
-from rangefinder import captured, checkpoints, clocks, data, optimizers, stopping, training
+from no_reading import NoReading
+from rangefinder import captured, checkpoints, clocks, data, optimizers, progress, stopping, training
+from rangefinder import trainer as trainer_module
 from rangefinder.errors import RunError
 
 PARAMETERS = {
@@ -139,6 +141,42 @@ def test_every_optimizer_is_captured_or_updates_outside(digits, device, name):
     eager, graphs = (trained(digits, device, graph, changes) for graph in (False, True))
     assert outcome(graphs) == outcome(eager)
     assert graphs.captured.updates == optimizers.can_be_captured({"name": name})
+
+
+class NoReport(progress.Progress):
+    """Asks for no loss; a real one does once a second at most, after a look, when nothing is left to wait for."""
+
+    def made(self, step, loss):
+        pass
+
+
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize(
+    "optimizer", [{"name": "SGD", "momentum": 0.9}, {"name": "LARS", "foreach": True}, {"name": "Adam"}]
+)
+def test_nothing_is_read_from_the_device_but_where_a_divergence_is_looked_for(
+    digits, device, monkeypatch, optimizer, graph
+):
+    monkeypatch.setattr(trainer_module, "LOOK_EVERY", 3)
+    changes = {"optimizer": optimizer, "lr": 1e-3, "schedule": {"name": "CosineAnnealingLR", "per": "step"}}
+    made = trainer(digits, device, graph, changes, report=NoReport())
+    watched, looks = NoReading(), []
+    train_steps, find_divergence = made._train_steps, made._find_divergence
+
+    def watched_steps(epoch):
+        with watched:
+            train_steps(epoch)
+
+    def look():
+        looks.append(made.step)
+        with watched.allowed():
+            find_divergence()
+
+    made._train_steps, made._find_divergence = watched_steps, look
+    made.train()
+    assert made.step == 42 and optimizers.kernel(made.parts.optimizer) != "per-tensor"
+    assert looks == sorted({*range(3, 43, 3), *range(7, 43, 7)})  # and at the end of each epoch
+    assert watched.read == len(looks)
 
 
 def test_a_divergence_is_found_at_its_step(digits, device):

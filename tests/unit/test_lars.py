@@ -10,10 +10,10 @@ import pytest
 import pytorch_optimizer
 import timm.optim
 import torch
+from no_reading import NoReading
 from optimizer_runs import assert_close, parameters, run
 from rangefinder import lars
 from rangefinder.lars import LARS, LARSWriteUp
-from torch.utils._python_dispatch import TorchDispatchMode
 
 SHAPES = [(8, 3, 3, 3), (16,), (16,), (5, 40), (5,), (), (7, 2), (6,)]
 ZERO_WEIGHTS, ZERO_GRADIENTS, BOTH_ZERO = {1, 4}, {6}, {7}  # places in SHAPES
@@ -315,14 +315,6 @@ def test_memory_layout_makes_no_difference(foreach, gradient_layout):
     torch.testing.assert_close(*ends, rtol=1e-14, atol=1e-15)
 
 
-class NoReading(TorchDispatchMode):
-    """Refuses to read a number from a tensor: on a GPU that waits for the device."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        assert func is not torch.ops.aten._local_scalar_dense.default, "a number was read from a tensor"
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize(
     "make",
     [
@@ -349,9 +341,19 @@ def test_multi_tensor_steps_read_nothing_from_the_device(make):
     assert_close([p.detach().numpy() for p in params], [q.detach().numpy() for q in others], 1e-13)
 
 
-def test_reading_a_number_would_be_noticed():
+@pytest.mark.parametrize(
+    "read",
+    [
+        torch.Tensor.item,
+        bool,
+        torch.nonzero,
+        lambda tensor: torch.equal(tensor, tensor),
+        lambda tensor: tensor.masked_select(tensor > 0),
+    ],
+)
+def test_reading_a_number_would_be_noticed(read):
     with pytest.raises(AssertionError, match="was read"), NoReading():
-        torch.ones(()).item()
+        read(torch.ones(()))
 
 
 # --- state, groups, bad input ---

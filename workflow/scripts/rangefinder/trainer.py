@@ -236,7 +236,7 @@ class Trainer:
             raise
 
     def _find_divergence(self) -> None:
-        """Look for the first loss that is not finite since the last look."""
+        """Look for the first loss that is not finite since the last look; an epoch's steps wait for the device here."""
         finite = torch.isfinite(self.losses[self.checked : self.step])
         if bool(finite.all()):
             self.checked = self.step
