@@ -211,6 +211,18 @@ def test_no_text_makes_the_yaml_reader_fail_otherwise(text):
         ("batch_size: 64", "batch_size: 5000", "batch larger than the training set (got 5000)"),
         ("validation: 200", "validation: 1437", "no training samples are left (got 1437)"),
         ("lr: 0.1", "lr: -1", "run.lr: not usable (got -1)"),
+        ("momentum: 0.9", f"momentum: 1{310 * '0'}", "optimizers.sgd.momentum: not usable (got 1000"),
+        (
+            "lr: 0.1",
+            f"lr: 0.1 * k, reference_batch_size: 1{310 * '0'}",
+            "allowed: a whole number or null at least 1 and at most 1000000000",
+        ),
+        ("step_size: 3", f"step_size: 1{25 * '0'}", "schedules.step.step_size: is not a count"),
+        (
+            "step_size: 3",
+            f"step_size: 3, warmup: {{steps: 1{25 * '0'}}}",
+            "warm-up is not shorter than training",
+        ),
         ("lr: 0.1", "lr: sugested", "not a learning rate (got 'sugested')"),
         ("lr: 0.1", "lr: 0.1 * k", "reference_batch_size: is needed where k is used"),
         ("name: digits", "name: digit", "unknown data set (got 'digit'); did you mean 'digits'?"),
@@ -248,6 +260,21 @@ def test_bad_studies_are_refused_in_one_line(tmp_path, old, new, message):
     with pytest.raises(InputError) as caught:
         load(tmp_path, BASE.replace(old, new, 1))
     assert message in str(caught.value) and "s.yaml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("digits", [26, 311])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("lr: 0.1", "lr: 0.1 * k, reference_batch_size: {}"),
+        ("step_size: 3", "step_size: {}"),
+        ("step_size: 3", "step_size: 3, warmup: {{steps: {}}}"),
+        ("name: StepLR, step_size: 3", "name: MultiStepLR, milestones: [{}]"),
+    ],
+)
+def test_a_trial_refuses_numbers_beyond_all_bounds_in_one_line(tmp_path, old, new, digits):
+    with pytest.raises(InputError, match="allowed: "):
+        load(tmp_path, BASE.replace(old, new.format(10 ** (digits - 1))), {"epochs": 2, "batch_divisor": 4})
 
 
 @pytest.mark.parametrize("depth", [100, 1000, 10_000])

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from . import answers, expressions, identifiers, trial
-from .lr_checks import MOST_STEPS, LRChecks
+from .lr_checks import LRChecks
 from .parts import Parts, training_size
 from .run_settings import Place, RunSettings, merge, nested, placed, study_settings
 from .runs import Confirmation, RangeTest, Run, Study
+from .schedules import MOST_STEPS
 
 # What the prepared files depend on; everything else about a data set is applied when it is loaded.
 PREPARED = ("name", "path", "arguments", "resize", "source_digest")

@@ -54,7 +54,7 @@ def run_torch(
                 group = optimizer.param_groups[0]
                 lr[change], momenta[change] = group["lr"], group["momentum"]
                 scheduler.step()
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise InputError(
             f"{name} refuses its arguments ({error})", key="schedule", value=dict(given)
         ) from error

@@ -10,9 +10,7 @@ from .errors import InputError
 from .parts import Parts, has_momentum, training_size
 from .run_settings import Place
 from .runs import digest
-
-# A step is a row of steps.csv, and an entry of arrays that are computed before the first one.
-MOST_STEPS = 10_000_000
+from .schedules import MOST_STEPS
 
 
 class LRChecks:
@@ -70,10 +68,10 @@ class LRChecks:
                 settings["epochs"],
                 f"1 to {MOST_STEPS // steps} (epochs of {steps} steps)",
             )
+        if not self.trial:  # first, for a warm-up is an array of its length
+            self._check_lengths(settings["epochs"], steps, spec, schedule)
         if not schedules.runs_foreign_code(spec["name"]):  # those are run by `part_checks`, in a job
             self._try_schedule(settings, spec, schedule, steps)
-        if not self.trial:
-            self._check_lengths(settings["epochs"], steps, spec, schedule)
         return used
 
     def _names_used(

@@ -17,6 +17,9 @@ import numpy as np
 from . import foreign_schedules, names, user_code
 from .errors import InputError
 
+# A step is a row of steps.csv, and an entry of arrays that are computed before the first one.
+MOST_STEPS = 10_000_000
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -69,8 +72,10 @@ def _number(low: float = -math.inf, high: float = math.inf, *, open_low: bool = 
 
 def _count(low: int) -> Callable:
     def check(value: Any, key: str) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
-            raise InputError("is not a count", key=key, value=value, allowed=f"a whole number from {low}")
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or not low <= value <= MOST_STEPS:
+            allowed = f"a whole number from {low} to {MOST_STEPS}"
+            raise InputError("is not a count", key=key, value=value, allowed=allowed)
         return int(value)
 
     return check

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -103,7 +103,9 @@ def check(value: Any, name: str, file: object) -> None:
         raise _explain(_deepest(errors[0]), file)
     for path, inner in _leaves(value):
         key = ".".join(map(str, path)) or None
-        if isinstance(inner, float) and not math.isfinite(inner):
+        if (
+            isinstance(inner, int | float) and not abs(inner) <= sys.float_info.max
+        ):  # whole ones have no limit
             raise InputError("not usable", file=file, key=key, value=inner, allowed="a finite number")
         if isinstance(inner, str) and not _is_unicode(inner):
             raise InputError("not usable", file=file, key=key, value=inner, allowed="characters of Unicode")
