@@ -26,7 +26,7 @@ def engine(**changes: object) -> harness.Case:
     def setup(options: argparse.Namespace) -> Callable[[], None]:
         workloads.start(options, keep_memory=True)
         parameters = workloads.LENET | {"batch_size": BATCH} | changes
-        epochs = options.rounds + harness.WARM_UP
+        epochs = options.rounds + options.warm_up
         return workloads.trainer(
             parameters, workloads.arrays(*sizes(options)), options.device, epochs
         ).train_epoch
