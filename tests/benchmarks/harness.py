@@ -297,10 +297,40 @@ def _quotients(times: Mapping[str, list[Sample]], ratio: Ratio, clock: str) -> l
     if ratio.to is None:
         return found
     peers = [ratio.to] if isinstance(ratio.to, str) else ratio.to
-    to = min(
-        ([getattr(sample, clock) for sample in times[peer]] for peer in peers), key=statistics.median
-    )
+    to = min(([getattr(sample, clock) for sample in times[peer]] for peer in peers), key=statistics.median)
     return [value / other for value, other in zip(found, to, strict=True)]
+
+
+def profiled(
+    rounds: Mapping[str, Sequence[Mapping[str, float]]],
+    added: Mapping[str, tuple[str, str]],
+    total: str,
+) -> dict[str, object]:
+    """What a record holds of a profile: for each case, and for what one has over another, the time of every part.
+
+    Args:
+        rounds: for each case, what every part took in each round.
+        added: name: (case, other); the differences are taken within a round.
+        total: the part of which all others are shares.
+    """
+    parts = list(next(iter(rounds.values()))[0])
+    cases = {
+        case: {part: spread([one[part] for one in found]) for part in parts} for case, found in rounds.items()
+    }
+    for found in cases.values():
+        for figures in found.values():
+            figures["share"] = round(figures["median"] / found[total]["median"], 4)
+    return {
+        "parts": parts,
+        "cases": cases,
+        "added": {
+            name: {
+                part: spread([a[part] - b[part] for a, b in zip(rounds[case], rounds[other], strict=True)])
+                for part in parts
+            }
+            for name, (case, other) in added.items()
+        },
+    }
 
 
 def show(entry: Mapping) -> None:

@@ -1,6 +1,6 @@
 """Writes the tables of docs/performance.md anew from the records in docs/benchmarks.
 
-    python tests/benchmarks/table.py [--check]
+python tests/benchmarks/table.py [--check]
 """
 
 from __future__ import annotations
