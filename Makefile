@@ -46,11 +46,12 @@ torture: $(VENV)/test.stamp ## do every fault many times, kill a study 50 times;
 status: $(VENV)/run.stamp ## how far the studies are that were begun, from their results alone
 	@python workflow/scripts/status.py
 
-BENCHMARKS ?= step epoch range_test lars job runs_per_job parts sweep workflow
+BENCHMARKS ?= step epoch range_test lars job runs_per_job parts sweep workflow profile_step profile_imports
 
 .PHONY: bench
 bench: $(VENV)/test.stamp ## measure speed on this machine; about an hour, the first time two. BENCHMARKS="step epoch" measures those
-	for name in $(BENCHMARKS); do PYTHONPATH=workflow/scripts python tests/benchmarks/bench_$$name.py --record $(BENCH) || exit; done
+	for name in $(BENCHMARKS); do [[ $$name = profile_* ]] || name=bench_$$name; \
+	PYTHONPATH=workflow/scripts python tests/benchmarks/$$name.py --record $(BENCH) || exit; done
 	PYTHONPATH=workflow/scripts python tests/benchmarks/table.py
 
 .PHONY: lint

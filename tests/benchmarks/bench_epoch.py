@@ -26,7 +26,7 @@ def engine(**changes: object) -> harness.Case:
     def setup(options: argparse.Namespace) -> Callable[[], None]:
         workloads.start(options, keep_memory=True)
         parameters = workloads.LENET | {"batch_size": BATCH} | changes
-        epochs = options.rounds + harness.WARM_UP
+        epochs = options.rounds + options.warm_up
         return workloads.trainer(
             parameters, workloads.arrays(*sizes(options)), options.device, epochs
         ).train_epoch
@@ -38,8 +38,6 @@ def write_up(loader_processes: int) -> harness.Case:
     def setup(options: argparse.Namespace) -> Callable[[], None]:
         workloads.start(options, keep_memory=False)
         import torch
-        from sklearn.metrics import accuracy_score
-        from torch.nn.functional import cross_entropy
 
         model, optimizer = workloads.lenet_and_adam(options.device)
         train, test = (
@@ -49,27 +47,12 @@ def write_up(loader_processes: int) -> harness.Case:
             for images, shuffle in zip(sizes(options), (True, False), strict=True)
         )
 
-        def one_pass(loader: torch.utils.data.DataLoader, learn: bool) -> tuple[float, float]:
-            loss_sum = accuracy_sum = 0.0
-            for x, y in loader:
-                x, y = x.to(options.device), y.to(options.device)
-                if learn:
-                    optimizer.zero_grad()
-                output = model(x)
-                loss = cross_entropy(output, y)
-                if learn:
-                    loss.backward()
-                    optimizer.step()
-                loss_sum += loss.item()
-                accuracy_sum += accuracy_score(y.cpu().numpy(), output.argmax(1).cpu().numpy())
-            return loss_sum / len(loader), accuracy_sum / len(loader)
-
         def work() -> None:
             model.train()
-            one_pass(train, learn=True)
+            workloads.write_up_pass(model, optimizer, train, options.device, learn=True)
             model.eval()
             with torch.inference_mode():
-                one_pass(test, learn=False)
+                workloads.write_up_pass(model, optimizer, test, options.device, learn=False)
 
         return work
 

@@ -1,9 +1,10 @@
 """LARS against SGD and other implementations of LARS: the step alone on ResNet-50's tensors, and a whole step.
 
-    PYTHONPATH=workflow/scripts python tests/benchmarks/bench_lars.py --threads 1
+    PYTHONPATH=workflow/scripts python tests/benchmarks/bench_lars.py --threads 1 [--rounds 0] [--batch 128]
 
-All cases share a process. Before each step alone the gradients are written anew, as a backward pass does; that does
-not count. On a GPU steps are timed as Python launches them, and from a CUDA graph.
+SGD is torch's default for the device, and fused, as the engine builds it. All cases share a process. Before each step
+alone the gradients are written anew, as a backward pass does; that does not count. On a GPU steps are timed as Python
+launches them, and from a CUDA graph. A record of the whole step stays beside those of other batches and threads.
 """
 
 from __future__ import annotations
@@ -183,13 +184,19 @@ def main() -> None:
             ratio("step with SGD not captured over captured", "SGD fused", "SGD fused, captured"),
         ]
         harness.main(
-            "lars-step" if options.batch == BATCH or not on_gpu else f"lars-step-{options.batch}",
+            "lars-step",
             "Training step of ResNet-50 with LARS",
             "step",
             whole_steps(options),
             [
                 ratio("step with LARS over one with SGD", "LARS", "SGD", most=1.02),
-                ratio("step with LARS over one with fused SGD", "LARS", "SGD fused"),
+                # On a GPU runs are captured: there the bound is on the captured steps.
+                ratio(
+                    "step with LARS over one with fused SGD",
+                    "LARS",
+                    "SGD fused",
+                    most=None if on_gpu else 1.02,
+                ),
                 ratio("step with a naive LARS over one with SGD", "naive LARS", "SGD"),
                 *(captured if on_gpu else []),
             ],

@@ -20,7 +20,7 @@ import workloads
 
 def trainer(options: argparse.Namespace, **changes: object):
     train, test = (round(count * options.fraction) for count in (60_000, 10_000))
-    epochs = options.rounds + harness.WARM_UP + 1
+    epochs = options.rounds + options.warm_up + 1
     return workloads.trainer(
         workloads.LENET | {"eval_every": epochs} | changes,
         workloads.arrays(train, test),

@@ -95,9 +95,13 @@ def main() -> None:
     options = parser.parse_args()
     ways = on_gpus(options.jobs_per_gpu) if options.jobs_per_gpu else on_cores(options.threads)
     default, *others = ways
+    settings = {"epochs": " and ".join(map(str, options.epochs))}
+    if options.jobs_per_gpu:
+        pretended = ", pretended" if devices.FAKE in os.environ else ""
+        settings["GPUs"] = f"{len(devices.visible())}{pretended}"
     harness.main(
-        "sweep" if not options.jobs_per_gpu else "sweep, jobs per GPU",
-        f"{RUNS} training jobs of LeNet-5, in parallel",
+        "sweep-gpus" if options.jobs_per_gpu else "sweep",
+        f"{RUNS} training jobs of LeNet-5, in parallel{' on GPUs' if options.jobs_per_gpu else ''}",
         "sweep",
         {f"{way}, epochs {epochs}": make(epochs) for epochs in options.epochs for way, make in ways.items()},
         [
@@ -111,6 +115,7 @@ def main() -> None:
         ],
         options,
         workers=False,
+        settings=settings,
         packages=["snakemake"],
     )
 

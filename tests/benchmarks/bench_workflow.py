@@ -1,10 +1,12 @@
 """What Snakemake has to do before a job, and the report afterwards, for studies of 100 and 1,000 runs, or more.
 
-    python tests/benchmarks/bench_workflow.py --runs 100 1000 10000 --rounds 1
+    python tests/benchmarks/bench_workflow.py
+    python tests/benchmarks/bench_workflow.py --runs 1000 10000 --rounds 1
 
 A dry run of all training jobs, and a run with nothing left to do, each against a bare workflow of as many jobs, one
 file each; and the rules from records to report. The runs' records are made up; data, sweeps and LR range are real.
-The first call writes them, which takes longer than to measure; for 10,000 runs, an hour.
+The first call writes them, which takes longer than to measure; for 10,000 runs, an hour. A record with other numbers of
+runs stays beside these.
 """
 
 from __future__ import annotations
@@ -49,33 +51,53 @@ def _study_digest(count: int) -> str:
         return study.load(path).digest
 
 
-def dry_run(count: int, bare: bool, options: argparse.Namespace) -> Callable[[], None]:
+def dry_run(
+    count: int, bare: bool, sizes: dict[str, float], options: argparse.Namespace
+) -> Callable[[], None]:
+    """Snakemake's plan of all jobs; `sizes` is told the most memory of a round."""
     place = folder(made_study.planned, count)
-    return partial(made_study.snakemake, place, "--dry-run", bare=bare)
+    what = f"memory of the dry run, {count} {'bare jobs' if bare else 'runs'}, MiB"
+
+    def work() -> None:
+        note_most(sizes, what, made_study.snakemake(place, "--dry-run", bare=bare))
+
+    return work
 
 
-def nothing_to_do(count: int, bare: bool, options: argparse.Namespace) -> Callable[[], None]:
+def nothing_to_do(
+    count: int, bare: bool, sizes: dict[str, float], options: argparse.Namespace
+) -> Callable[[], None]:
+    """Snakemake's look at outputs that are all there; `sizes` is told the most memory of a round."""
     place = folder(made_study.done, count)
-    again = partial(made_study.snakemake, place, bare=bare)
+    what = f"memory with nothing to do, {count} {'bare jobs' if bare else 'runs'}, MiB"
     if not bare:
-        again()  # a template that has changed since makes the report once more
-    return again
+        made_study.snakemake(place)  # a template that has changed since makes the report once more
+
+    def work() -> None:
+        note_most(sizes, what, made_study.snakemake(place, bare=bare))
+
+    return work
 
 
-def report(count: int, sizes: dict[str, str], options: argparse.Namespace) -> Callable[[], dict]:
-    """The reporting rules one after another; `sizes` is told their highest memory and the page's length."""
+def note_most(sizes: dict[str, float], what: str, size: float) -> None:
+    """Keep the largest size of all rounds, to a tenth."""
+    sizes[what] = max(sizes.get(what, 0.0), round(size, 1))
+
+
+def report(count: int, sizes: dict[str, float], options: argparse.Namespace) -> Callable[[], dict]:
+    """The reporting rules one after another; `sizes` is told the most memory of each and the page's length."""
     place = folder(made_study.done, count)
 
     def work() -> dict[str, tuple[float, float]]:
-        parts, memory = {}, 0
+        parts = {}
         for rule in RULES:
             wall, cpu = time.perf_counter(), harness.cpu_seconds()
             command = [sys.executable, str(REPORT), str(place), rule]
             answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             parts[f"{rule}, {count} runs"] = (time.perf_counter() - wall, harness.cpu_seconds() - cpu)
-            memory = max(memory, int(answer))
+            note_most(sizes, f"memory of {rule}, {count} runs, MiB", int(answer) / 1024)
         page = (place / "results" / made_study.NAME / "report.html").stat().st_size
-        sizes[f"report of {count} runs"] = f"{memory / 1024:.0f} MiB of memory, page of {page / 1e6:.1f} MB"
+        note_most(sizes, f"page of the report, {count} runs, MB", page / 1e6)
         return parts
 
     return work
@@ -85,13 +107,13 @@ def main() -> None:
     parser = harness.parser(__doc__, rounds=2, warm_up=0)
     parser.add_argument("--runs", type=int, nargs="+", default=[100, 1000])
     options = parser.parse_args()
-    sizes: dict[str, str] = {}
+    sizes: dict[str, float] = {}
     cases: dict[str, harness.Case] = {}
     ratios = []
     for count in options.runs:
         for name, case in (("dry run", dry_run), ("nothing to do", nothing_to_do)):
-            cases[f"{name}, {count} runs"] = partial(case, count, False)
-            cases[f"{name}, {count} bare jobs"] = partial(case, count, True)
+            cases[f"{name}, {count} runs"] = partial(case, count, False, sizes)
+            cases[f"{name}, {count} bare jobs"] = partial(case, count, True, sizes)
             most = 2 if (name, count) == ("dry run", 1000) else None
             title = f"{name} of {count} runs over as many bare jobs"
             of, to = f"{name}, {count} runs", f"{name}, {count} bare jobs"
@@ -113,8 +135,9 @@ def main() -> None:
         ratios,
         options,
         workers=False,
-        settings=sizes,
+        settings={"runs": " and ".join(map(str, options.runs))},
         packages=["snakemake"],
+        sizes=sizes,
     )
 
 

@@ -4,7 +4,8 @@
 
 CONFIG is Snakemake's, as JSON. STARTED is `time.monotonic()` of the process that starts this one: what passes before
 this line is the interpreter's.
-Prints {part: [wall, processor] seconds}; a part inside another counts for itself alone.
+Prints {"parts": {part: [wall, processor] seconds}, "ended": [wall, processor] clocks as the script comes to its end}. A
+part inside another counts for itself alone; what passes after the script is the end of the process.
 """
 
 import time
@@ -114,7 +115,7 @@ def main() -> None:
         threads=1,
         rule="train",
         log=[str(folder / "study" / "logs" / "train" / "empty.log")],
-        resources={},
+        resources={"gpu": 1},
         config=json.loads(sys.argv[3]),
         input=type("Input", (dict,), {"data": [str(data_folder / "dataset.json")]})(),
         output=SimpleNamespace(run=str(folder / "study" / "runs" / "empty" / "run.json")),
@@ -124,7 +125,7 @@ def main() -> None:
     )
     with Counted("the rest"):
         runpy.run_path(str(SCRIPTS / "train.py"), init_globals={"snakemake": job})
-    print(json.dumps(parts))
+    print(json.dumps({"parts": parts, "ended": [time.monotonic(), time.process_time()]}))
 
 
 if __name__ == "__main__":

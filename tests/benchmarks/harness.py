@@ -13,20 +13,21 @@ import argparse
 import json
 import os
 import platform
+import random
 import re
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = ROOT / "docs" / "benchmarks"
@@ -81,8 +82,18 @@ def _waiting(device: str) -> Callable[[], object]:
 
 def cpu_seconds() -> float:
     """Processor time of this process and of those it has started and ended."""
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + ended.ru_utime + ended.ru_stime
+    return time.process_time() + cpu_seconds_of_ended()
+
+
+def cpu_seconds_of_ended() -> float:
+    """Processor time of the processes that this one has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def peak_memory_kib() -> int:
+    """The most memory that this process has used. Not getrusage: its maximum includes the process that started it."""
+    return int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])
 
 
 @dataclass(frozen=True)
@@ -90,14 +101,14 @@ class Ratio:
     """One figure: the median over rounds of the time of `of` over that of `to`.
 
     Attributes:
-        to: None for the time of `of` itself, in seconds.
+        to: of several, the one with the least median; None for the time of `of` itself, in seconds.
         most: the figure should be at most this; None where none is set.
         least: the figure should be at least this.
     """
 
     name: str
     of: str
-    to: str | None
+    to: str | Sequence[str] | None
     most: float | None = None
     least: float | None = None
 
@@ -108,22 +119,25 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {name: float(f"{value:.5g}") for name, value in (("median", median), ("q1", low), ("q3", high))}
 
 
-def interleave(
-    runs: Mapping[str, Callable[[], Sample]], rounds: int, warm_up: int
-) -> dict[str, list[Sample]]:
-    """Times of every case in each of `rounds` rounds, after `warm_up` that do not count.
+Measured = TypeVar("Measured")
 
-    Every round begins with another case, so that none always follows the same neighbour.
+
+def interleave(
+    runs: Mapping[str, Callable[[], Measured]], rounds: int, warm_up: int
+) -> dict[str, list[Measured]]:
+    """What every case measures in each of `rounds` rounds, after `warm_up` that do not count.
+
+    Every round has an order of its own, drawn from a fixed seed: what a case leaves behind (caches, memory, a clock
+    that was slowed down) falls to all others in turn, and to the same ones when it is all measured again.
     """
-    times: dict[str, list[Sample]] = {name: [] for name in runs}
-    names = list(runs)
+    found: dict[str, list[Measured]] = {name: [] for name in runs}
+    draw = random.Random(0)
     for number in range(warm_up + rounds):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
-            sample = runs[name]()
+        for name in draw.sample(list(runs), len(runs)):
+            measured = runs[name]()
             if number >= warm_up:
-                times[name].append(sample)
-    return times
+                found[name].append(measured)
+    return found
 
 
 def in_process(cases: Mapping[str, Case], options: argparse.Namespace) -> dict[str, list[Sample]]:
@@ -201,30 +215,26 @@ def main(
     units: float = 1,
     settings: Mapping[str, object] | None = None,
     packages: Sequence[str] = (),
+    sizes: Mapping[str, float] | None = None,
 ) -> None:
     """Run one benchmark and print its figures; with ``--record`` also keep them.
 
     Args:
-        name: in the record.
+        name: in the record, before the settings.
         unit: what one time is of ("step", "epoch"); a round is `units` of them.
         workers: every case in a process of its own.
-        settings: what the figures depend on, kept with them.
+        settings: what the figures depend on, kept with them. What was measured with other settings stays beside it.
         packages: peers whose versions are kept.
+        sizes: what the cases, while they run, note of their memory and files, with the unit in the name.
     """
     if options.case:
         serve(cases[options.case], options)
         return
-    before = os.getloadavg()[0]
-    start = time.monotonic()
-    times = (in_workers if workers else in_process)(cases, options)
-    entry = {
-        "title": title,
+    with conditions(title, options, settings, packages) as entry:
+        times = (in_workers if workers else in_process)(cases, options)
+    entry |= {
         "unit": unit,
-        "settings": {"threads": options.threads, **(settings or {})},
-        "rounds": options.rounds,
-        "seconds": round(time.monotonic() - start),
-        "load": [round(before, 1), round(os.getloadavg()[0], 1)],
-        "versions": {"python": platform.python_version(), **{p: version(p) for p in ("torch", *packages)}},
+        "sizes": dict(sizes or {}),
         "cases_ms": {
             case: {clock: spread([1e3 * getattr(s, clock) / units for s in found]) for clock in CLOCKS}
             for case, found in times.items()
@@ -249,14 +259,78 @@ def main(
     }
     show(entry)
     if options.record:
-        keep(name, entry, options.device)
+        keep(key(name, entry["settings"], options.device), entry, options.device)
+
+
+@contextmanager
+def conditions(
+    title: str,
+    options: argparse.Namespace,
+    settings: Mapping[str, object] | None = None,
+    packages: Sequence[str] = (),
+) -> Iterator[dict]:
+    """A record's first entries: what is measured within the block, with what, how long, and on how busy a machine."""
+    before = os.getloadavg()[0]
+    start = time.monotonic()
+    entry = {
+        "title": title,
+        "settings": {"threads": options.threads, **(settings or {})},
+        "rounds": options.rounds,
+    }
+    yield entry
+    entry["seconds"] = round(time.monotonic() - start)
+    entry["load"] = [round(before, 1), round(os.getloadavg()[0], 1)]
+    entry["versions"] = {"python": platform.python_version()} | {p: version(p) for p in ("torch", *packages)}
+
+
+def key(name: str, settings: Mapping[str, object], device: str) -> str:
+    """A benchmark's name in the record: figures replace only those with the same settings.
+
+    Threads are the CPU's: the figures of a GPU do not depend on them.
+    """
+    told = [f"{k} {v}" for k, v in settings.items() if not (k == "threads" and device == "cuda")]
+    return ", ".join([name, *told])
 
 
 def _quotients(times: Mapping[str, list[Sample]], ratio: Ratio, clock: str) -> list[float]:
     found = [getattr(sample, clock) for sample in times[ratio.of]]
     if ratio.to is None:
         return found
-    return [value / getattr(other, clock) for value, other in zip(found, times[ratio.to], strict=True)]
+    peers = [ratio.to] if isinstance(ratio.to, str) else ratio.to
+    to = min(([getattr(sample, clock) for sample in times[peer]] for peer in peers), key=statistics.median)
+    return [value / other for value, other in zip(found, to, strict=True)]
+
+
+def profiled(
+    rounds: Mapping[str, Sequence[Mapping[str, float]]],
+    added: Mapping[str, tuple[str, str]],
+    total: str,
+) -> dict[str, object]:
+    """What a record holds of a profile: for each case, and for what one has over another, the time of every part.
+
+    Args:
+        rounds: for each case, what every part took in each round.
+        added: name: (case, other); the differences are taken within a round.
+        total: the part of which all others are shares.
+    """
+    parts = list(next(iter(rounds.values()))[0])
+    cases = {
+        case: {part: spread([one[part] for one in found]) for part in parts} for case, found in rounds.items()
+    }
+    for found in cases.values():
+        for figures in found.values():
+            figures["share"] = round(figures["median"] / found[total]["median"], 4)
+    return {
+        "parts": parts,
+        "cases": cases,
+        "added": {
+            name: {
+                part: spread([a[part] - b[part] for a, b in zip(rounds[case], rounds[other], strict=True)])
+                for part in parts
+            }
+            for name, (case, other) in added.items()
+        },
+    }
 
 
 def show(entry: Mapping) -> None:
@@ -264,6 +338,8 @@ def show(entry: Mapping) -> None:
     print(f"{entry['title']} ({', '.join(f'{k} {v}' for k, v in entry['settings'].items())})")
     for case, ms in rows(entry).items():
         print(f"  {case:44s} {_text(ms['wall'])}  {_text(ms['cpu'])}  ms/{entry['unit']}")
+    for name, size in entry["sizes"].items():
+        print(f"  {name:44s} {size:9.4g}")
     for ratio in entry["ratios"]:
         print(f"  {ratio['name']:44s} {_text(ratio['wall'])}  {_text(ratio['cpu'])}  {target(ratio)}")
 
@@ -302,6 +378,6 @@ def keep(name: str, entry: Mapping, device: str, part: str = "benchmarks") -> No
         if path.exists()
         else {"format": 1, "hardware": described, "benchmarks": {}}
     )
-    record.setdefault(part, {})[name] = entry
+    record[part] = dict(sorted((record.get(part, {}) | {name: entry}).items()))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

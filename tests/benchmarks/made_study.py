@@ -14,6 +14,7 @@ import yaml
 from rangefinder import devices, records, study, trainer
 from rangefinder.runs import Run, digest
 
+SNAKEMAKE = Path(__file__).with_name("snakemake_job.py")
 NAME = "made"
 FILE = f"config/studies/{NAME}.yaml"
 EPOCHS, STEPS_PER_EPOCH, SEEDS = 10, 50, 10
@@ -151,14 +152,16 @@ def write(folder: Path, run: Run, generator: np.random.Generator) -> None:
 
 def snakemake(
     folder: Path, *arguments: str, bare: bool = False, cores: int = 1, gpus: int | None = 0
-) -> None:
-    """Run Snakemake on the study, or on the bare workflow beside it; end with what it says if it fails.
+) -> float:
+    """Run Snakemake on the study, or on the bare workflow beside it; the most memory it used itself, in MiB.
+
+    If it fails, the benchmark ends with what it says.
 
     Args:
         gpus: that the jobs are told of; None for those that are there.
     """
     # A benchmark that was stopped leaves its lock behind; nothing else works in this folder.
-    command = [sys.executable, "-m", "snakemake", "--nolock", "--cores", str(cores), *arguments]
+    command = [sys.executable, str(SNAKEMAKE), "--nolock", "--cores", str(cores), *arguments]
     told = {} if gpus is None else {devices.FAKE: str(gpus)}
     if not bare:
         profile = harness.ROOT / "profiles" / "default"
@@ -174,3 +177,4 @@ def snakemake(
     )
     if answer.returncode:
         raise SystemExit(answer.stdout[-3000:])
+    return int(answer.stdout.splitlines()[-1]) / 1024

@@ -6,7 +6,6 @@ python tests/benchmarks/report_job.py FOLDER RULE
 from __future__ import annotations
 
 import os
-import re
 import runpy
 import sys
 from pathlib import Path
@@ -51,8 +50,7 @@ def main() -> None:
     )
     sys.path.insert(0, str(SCRIPTS))
     runpy.run_path(str(SCRIPTS / f"{rule}.py"), init_globals={"snakemake": job})
-    # Not getrusage: its maximum includes the process that started this one.
-    print(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])
+    print(harness.peak_memory_kib())
 
 
 if __name__ == "__main__":

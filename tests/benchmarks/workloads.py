@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,27 @@ def lenet_and_adam(device: str):
     torch.manual_seed(0)
     model = models.build(LENET["model"], (1, 32, 32), 10).to(device)
     return model, torch.optim.Adam(model.parameters(), lr=LENET["lr"])
+
+
+def write_up_pass(model, optimizer, batches: Iterable, device: str, *, learn: bool) -> tuple[float, float]:
+    """One pass of the write-ups' loop: every loss is read, right answers are counted with scikit-learn per batch."""
+    from sklearn import metrics
+    from torch.nn.functional import cross_entropy
+
+    loss_sum, accuracy_sum, count = 0.0, 0.0, 0
+    for x, y in batches:
+        x, y = x.to(device), y.to(device)
+        if learn:
+            optimizer.zero_grad()
+        output = model(x)
+        loss = cross_entropy(output, y)
+        if learn:
+            loss.backward()
+            optimizer.step()
+        loss_sum += loss.item()
+        accuracy_sum += metrics.accuracy_score(y.cpu().numpy(), output.argmax(1).cpu().numpy())
+        count += 1
+    return loss_sum / count, accuracy_sum / count
 
 
 class Pictures:

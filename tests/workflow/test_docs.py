@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,32 @@ def test_snakemake_commands_can_be_planned(commands, tmp_path):
     wrong = {f"{tried[words]}: snakemake {words}": text for words, (code, text) in outcomes.items() if code}
     assert not wrong, "\n".join(f"{name}\n{text[-1500:]}" for name, text in wrong.items())
     assert not (place / "results").exists()
+
+
+def tables(*arguments, place=ROOT):
+    """Run the script that makes the tables of docs/performance.md."""
+    script = [sys.executable, str(place / "tests/benchmarks/table.py"), *arguments]
+    return subprocess.run(script, capture_output=True, text=True, check=False)
+
+
+def test_figures_of_the_performance_page_are_those_of_the_records():
+    done = tables("--check")
+    assert done.returncode == 0, done.stderr
+
+
+def test_other_figures_than_those_of_the_records_are_seen_and_left(tmp_path):
+    for folder in ("docs", "tests/benchmarks"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    page = tmp_path / "docs/performance.md"
+    before, begin, after = page.read_text().partition("<!-- figures:")
+    drifted = before + begin + after.replace("(", "(1", 1)
+    page.write_text(drifted)
+    done = tables("--check", place=tmp_path)
+    assert done.returncode == 1 and "performance.md has other figures" in done.stderr
+    assert page.read_text() == drifted
+    assert tables(place=tmp_path).returncode == 0
+    assert page.read_text() == before + begin + after
+    assert tables("--check", place=tmp_path).returncode == 0
 
 
 def test_make_commands_are_targets(commands):
