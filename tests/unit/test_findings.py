@@ -203,12 +203,13 @@ def test_higher_pairs_by_seed(tmp_path, by, verdict):
 @pytest.mark.parametrize(
     ("relation", "theirs", "verdict"),
     [
-        # One seed each: at least the sampling error of a test set, 0.2 points of accuracy.
-        ("higher", 0.897, "holds"),
-        ("higher", 0.899, "undecided"),
-        ("higher", 0.903, "does not hold"),
-        ("lower", 0.903, "holds"),
-        ("lower", 0.897, "does not hold"),
+        # One seed each, on 10,000 images: two standard errors of the less sure of the two, 0.6 points at 90 %.
+        ("higher", 0.8938, "holds"),  # of it 0.62
+        ("higher", 0.8945, "undecided"),
+        ("higher", 0.903, "undecided"),
+        ("higher", 0.907, "does not hold"),
+        ("lower", 0.907, "holds"),
+        ("lower", 0.8930, "does not hold"),
     ],
 )
 def test_one_seed_is_decided_beyond_the_sampling_error(tmp_path, relation, theirs, verdict):
@@ -243,7 +244,7 @@ def test_runs_that_diverged_or_do_not_exist(tmp_path, ours, theirs, verdict):
 
 @pytest.mark.parametrize(
     ("largest", "verdict"),
-    [(0.795, "holds"), (0.785, "does not hold"), (None, "not run")],
+    [(0.799, "holds"), (0.78, "does not hold"), (None, "not run")],
 )
 def test_every_batch_size_must_stay_within_a_point_of_the_base_line(tmp_path, largest, verdict):
     values = {("lars", 64): KEPT, ("lars", 128): KEPT, ("sgd", 64): KEPT}
@@ -253,7 +254,7 @@ def test_every_batch_size_must_stay_within_a_point_of_the_base_line(tmp_path, la
     finding = answered(tmp_path, test, runs=records(PLAN, values))
     assert finding.verdict == verdict
     assert finding.note.startswith("the deciding one of 3 cells")
-    if largest == 0.785:
+    if largest == 0.78:
         assert "batch 256" in finding.a and "does not hold for 1, holds for 2" in finding.note
 
 

@@ -39,8 +39,8 @@ def planned(*axes, form="as-published", seeds=(0, 1, 2)):
     return {"name": "s", "published": "numbers", "trial": None, "runs": runs} | names
 
 
-def run(entry, accuracies, *, losses=None, kind="SGD", diverged=False):
-    """The record of a planned run with these test accuracies (and losses) by epoch."""
+def run(entry, accuracies, *, losses=None, kind="SGD", diverged=False, images=10_000):
+    """The record of a planned run with these test accuracies (and losses) by epoch, on so many images."""
     accuracies = np.asarray(accuracies, dtype=float)
     losses = np.asarray(1 - accuracies if losses is None else losses, dtype=float)
     return {
@@ -50,6 +50,7 @@ def run(entry, accuracies, *, losses=None, kind="SGD", diverged=False):
             "divergence": {"step": 7} if diverged else None,
             "parameters": {"optimizer": {"name": kind}},
             "lr": {"value": 0.1},
+            "samples": {"test": images},
             "results": {
                 "final_test_accuracy": None if diverged else accuracies[-1],
                 "final_test_loss": None if diverged else losses[-1],
@@ -290,10 +291,12 @@ def test_verdict_over_seeds(tmp_path, value, verdict):
 @pytest.mark.parametrize(
     ("metric", "value", "verdict"),
     [
-        # One seed: 0.2 points either way for an accuracy, 0.005 for a loss, of which the lower is the better.
-        ("final_test_accuracy", 0.8981, "reproduced"),
-        ("final_test_accuracy", 0.8979, "better"),
-        ("final_test_accuracy", 0.9021, "worse"),
+        # One seed: two standard errors of 90 % on 10,000 images either way, 0.6 points; 0.005 for a loss, of which the
+        # lower is the better.
+        ("final_test_accuracy", 0.8941, "reproduced"),
+        ("final_test_accuracy", 0.8939, "better"),
+        ("final_test_accuracy", 0.9059, "reproduced"),
+        ("final_test_accuracy", 0.9061, "worse"),
         ("final_test_loss", 0.3049, "reproduced"),
         ("final_test_loss", 0.3051, "better"),
         ("final_test_loss", 0.2949, "worse"),
@@ -306,6 +309,22 @@ def test_verdict_on_one_run(tmp_path, metric, value, verdict):
     runs = [run(plan["runs"][0], [0.7, 0.95, 0.9], losses=[0.4, 0.2, 0.3])]
     (row,) = compared(tmp_path, GOOD.replace("final_test_accuracy,0.9", f"{metric},{value}"), plan, runs)
     assert row["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "images", "half"),
+    # By hand: 2·√(0.77·0.23/10,000), 2·√(0.9·0.1/1,000), and the least tolerance.
+    [(0.77, 10_000, 0.0084167), (0.9, 1000, 0.0189737), (0.995, 10_000, 0.002)],
+)
+def test_one_run_is_as_uncertain_as_the_test_set_it_was_measured_on(tmp_path, accuracy, images, half):
+    plan = planned(("sgd", "none", 64, 0.1), seeds=(0,))
+    runs = [run(plan["runs"][0], [0.7, accuracy], images=images)]
+    for published_value, verdict in (
+        (accuracy - half + 1e-6, "reproduced"),
+        (accuracy - half - 1e-6, "better"),
+    ):
+        (row,) = compared(tmp_path, GOOD.replace("0.9,", f"{published_value},"), plan, runs)
+        assert row["verdict"] == verdict
 
 
 def test_a_diverged_run_and_one_without_a_record_have_no_value(tmp_path):

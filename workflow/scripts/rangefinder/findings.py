@@ -136,7 +136,7 @@ def _of_cells(
         else:
             high = -test["by"]
     decided = mean_interval(list(values.values())) if other is None else difference
-    verdict, note = decide(decided, low, high, tolerance(test)), _note(compared)
+    verdict, note = decide(decided, low, high, tolerance(test, cells, compared)), _note(compared)
     if any(cell.diverged() for cell in compared):
         verdict = _diverged(test, cell, other)
     return Finding(
@@ -202,7 +202,8 @@ def _of_best(
         )
     inside, outside = (claim_metrics.values(cells, tops[key], test["metric"]) for key in (True, False))
     difference = paired_difference(inside, outside)
-    verdict = decide(difference, *((0.0, None) if sign > 0 else (None, 0.0)), tolerance(test))
+    least = tolerance(test, cells, list(tops.values()))
+    verdict = decide(difference, *((0.0, None) if sign > 0 else (None, 0.0)), least)
     return Finding(
         claim,
         test,

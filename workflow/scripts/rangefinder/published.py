@@ -16,7 +16,7 @@ import pandas as pd
 
 from .cells import Cell
 from .errors import InputError
-from .statistics import mean_interval, verdict
+from .statistics import mean_interval, sampling_tolerance, verdict
 
 DIRECTORY = Path(__file__).resolve().parents[3] / "config" / "published"
 FORM = "as-published"
@@ -237,7 +237,8 @@ def _verdict(cell: Cell, values: Sequence[float], row: Mapping[str, Any]) -> str
     if row["value"] is None:
         return "not published"
     if row["metric"] not in LOSSES:
-        return verdict(values, row["value"])
+        ours = mean_interval(values).mean
+        return verdict(values, row["value"], tolerance=sampling_tolerance(ours, cell.test_images()))
     found = verdict(values, row["value"], tolerance=LOSS_TOLERANCE)
     return {"better": "worse", "worse": "better"}.get(found, found)  # the lower loss is the better one
 

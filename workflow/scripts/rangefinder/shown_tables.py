@@ -186,9 +186,10 @@ def published_table(
         row["difference"] = (shown, difference)
         rows.append(row | {"verdict": entry["verdict"], "note": entry["footnote"]})
     caption = (
-        "Published numbers beside ours. “Reproduced”: the published value lies in the 95 % interval over our seeds, or "
-        "within 0.2 points (losses: 0.005) where that is wider; one seed has no interval. Differences of accuracies "
-        "are in percentage points."
+        "Published numbers beside ours. “Reproduced”: the published value lies in the 95 % interval over our seeds, or,"
+        " where that is wider, within two standard errors of our accuracy p on the n images of the test set, "
+        "2·√(p(1 − p)/n), and never less than 0.2 points (losses: 0.005); one seed has no interval. Differences of "
+        "accuracies are in percentage points."
     )
     if not rows:
         return None
