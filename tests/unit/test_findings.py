@@ -233,6 +233,10 @@ KEPT = (0.8, 0.8, 0.8)
         (KEPT, (0.1, "diverged", 0.1), "undecided"),
         (None, KEPT, "not run"),
         (KEPT, None, "not run"),
+        (LOST, None, "not run"),
+        (None, LOST, "not run"),
+        (LOST, (0.8, None, 0.8), "not run"),
+        (("diverged", None, None), KEPT, "not run"),
     ],
 )
 def test_runs_that_diverged_or_do_not_exist(tmp_path, ours, theirs, verdict):
@@ -240,6 +244,27 @@ def test_runs_that_diverged_or_do_not_exist(tmp_path, ours, theirs, verdict):
     finding = answered(tmp_path, HIGHER, runs=records(PLAN, values))
     assert finding.verdict == verdict
     assert ("diverged" in finding.note) == ("diverged" in (*(ours or ()), *(theirs or ())))
+
+
+@pytest.mark.parametrize(
+    ("metric", "span", "runs", "verdict"),
+    [
+        ("final_test_accuracy", {"high": 0.5}, LOST, "holds"),
+        ("final_test_accuracy", {"low": 0.5}, LOST, "does not hold"),
+        ("final_test_accuracy", {"low": 0.1, "high": 0.5}, LOST, "does not hold"),
+        ("final_test_loss", {"low": 0.5}, LOST, "holds"),
+        ("final_test_loss", {"high": 0.5}, LOST, "does not hold"),
+        ("final_test_accuracy", {"high": 0.5}, (0.9, "diverged", "diverged"), "undecided"),
+        ("final_test_accuracy", {"high": 0.5}, ("diverged", None, "diverged"), "not run"),
+        # The best of the epochs before it diverged may have been higher.
+        ("best_test_accuracy", {"high": 0.5}, LOST, "undecided"),
+        ("lr_at_lowest_test_loss", {"high": 0.5}, LOST, "undecided"),
+    ],
+)
+def test_a_span_of_values_where_runs_diverged(tmp_path, metric, span, runs, verdict):
+    test = without(WITHIN, "low") | span | {"metric": metric}
+    finding = answered(tmp_path, test, runs=records(PLAN, {("lars", 64): runs}))
+    assert finding.verdict == verdict and "diverged" in finding.note
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,9 @@ def _of_cells(
     decided = mean_interval(list(values.values())) if other is None else difference
     verdict, note = decide(decided, low, high, tolerance(test, cells, compared)), _note(compared)
     if any(cell.diverged() for cell in compared):
-        verdict = _diverged(test, cell, other)
+        # With a run still to come the other cell may do no better.
+        missing = any(cell.missing() for cell in compared)
+        verdict = NOT_RUN if missing else _lost(test, cell) if other is None else _diverged(test, cell, other)
     return Finding(
         claim,
         test,
@@ -153,10 +155,22 @@ def _of_cells(
     )
 
 
-def _diverged(test: Mapping[str, Any], cell: Cell, other: Cell | None) -> str:
+def _lost(test: Mapping[str, Any], cell: Cell) -> str:
+    """The verdict on a span of values where runs diverged: a cell that lost every run ends behind every value.
+
+    Only of what a run ends with: the best of its epochs, from before it diverged, may have been anywhere.
+    """
+    metric = test.get("metric", "")
+    if set(cell.diverged()) != set(cell.expected) or metric not in ("final_test_accuracy", "final_test_loss"):
+        return UNDECIDED
+    # An accuracy below every bound, a loss above every one.
+    return HOLDS if test["low" if kind(test) == "accuracy" else "high"] is None else FAILS
+
+
+def _diverged(test: Mapping[str, Any], cell: Cell, other: Cell) -> str:
     """The verdict where runs diverged: a cell that diverged in every run is behind one that completed every run."""
-    whole = [set(c.completed()) == set(c.expected) for c in (cell, other) if c is not None]
-    lost = [set(c.diverged()) == set(c.expected) for c in (cell, other) if c is not None]
+    whole = [set(c.completed()) == set(c.expected) for c in (cell, other)]
+    lost = [set(c.diverged()) == set(c.expected) for c in (cell, other)]
     if test["relation"] not in ("higher", "lower") or sorted(zip(whole, lost, strict=True)) != [
         (False, True),
         (True, False),
