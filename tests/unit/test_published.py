@@ -8,7 +8,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from rangefinder import cells, formats, published, published_curves, report, shown_tables, study, tables
+import yaml
+from rangefinder import (
+    cells,
+    collection,
+    formats,
+    published,
+    published_curves,
+    report,
+    shown_tables,
+    study,
+    tables,
+)
 from rangefinder.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -254,11 +265,84 @@ def test_a_curve_is_read(tmp_path):
         ({"entry": CURVE.replace("train_loss", "[a]")}, r"numbers\.yaml: \[0\]\.quantity: not usable"),
         ({"entry": CURVE.replace("train_loss", "loss")}, r"\.quantity: unknown quantity .*did you mean"),
         ({"entry": CURVE.replace("source: a log, ", "")}, r"\[0\]: the key is missing \(got 'source'\)"),
+        (
+            {"entry": CURVE.replace("lr: 0.1", "lr: [0.1]")},
+            r"numbers\.yaml: \[0\]\.lr: not usable \(got \[0\.1\]\); allowed: text or a number",
+        ),
     ],
 )
 def test_a_curve_that_cannot_be_used_is_named(tmp_path, given, message):
     with pytest.raises(InputError, match=message):
         curves(tmp_path, **given)
+
+
+def test_a_curve_of_a_cell_that_the_study_does_not_have_is_named(tmp_path):
+    curves(tmp_path, CURVE.replace("none", "noen"))
+    plan = planned(("sgd", "none", 64, 0.1))
+    with pytest.raises(InputError) as error:
+        published_curves.read("numbers", plan, directory=tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path}/curves/numbers.yaml: [0]: unknown cell: study 's' has none in the form as-published "
+        "(got 'sgd,noen,64,0.1'); did you mean 'sgd,none,64,0.1'?; allowed: sgd,none,64,0.1"
+    )
+    (tmp_path / "curves/numbers.yaml").write_text(
+        CURVE.replace("64", "64.0")
+    )  # a number however it is written
+    assert len(published_curves.read("numbers", plan, directory=tmp_path)) == 1
+
+
+CLAIM = {
+    "id": "c",
+    "study": "s",
+    "claim": "It is so.",
+    "source": "Page 1",
+}
+WITHIN = {"form": "as-published", "relation": "within", "metric": "final_test_accuracy", "high": 0.5}
+RANGE = {"form": None, "relation": "range_within", "range_test": "t", "answer": "fastai_valley", "high": 1}
+
+
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        (
+            WITHIN | {"a": {"batch_size": 96}},
+            "claims.0.tests.0.a.batch_size: no such cell in the form as-published (got 96); allowed: 64",
+        ),
+        (
+            RANGE | {"range_test": "u"},
+            "claims.0.tests.0.range_test: no such range test (got 'u'); allowed: t",
+        ),
+        (
+            RANGE | {"answer": "fastai_vally"},
+            "claims.0.tests.0.answer: no such answer (got 'fastai_vally'); did you mean 'fastai_valley'?; allowed: "
+            "lr_min, suggested_lr, lr_max, fastai_valley, ",
+        ),
+    ],
+)
+def test_a_claim_about_what_the_study_does_not_have_is_named_before_any_run(tmp_path, test, message):
+    numbers(tmp_path, GOOD)
+    plan, file = planned(("sgd", "none", 64, 0.1)), tmp_path / "claims.yaml"
+    usable = [RANGE, WITHIN | {"a": {"batch_size": 64}}]
+    file.write_text(yaml.safe_dump({"claims": [CLAIM | {"tests": usable}]}))
+    collection.check_published(plan, ["t"], tmp_path)
+    file.write_text(yaml.safe_dump({"claims": [CLAIM | {"tests": [test]}]}))
+    with pytest.raises(InputError) as error:
+        collection.check_published(plan, ["t"], tmp_path)
+    assert str(error.value).startswith(f"{tmp_path}/claims.yaml: {message}")
+
+
+def test_a_curve_of_an_unknown_cell_is_named_before_any_run(tmp_path):
+    numbers(tmp_path, GOOD)
+    curves(tmp_path, CURVE.replace("64", "96"))
+    with pytest.raises(InputError, match=r"numbers\.yaml: \[0\]: unknown cell"):
+        collection.check_published(planned(("sgd", "none", 64, 0.1)), [], tmp_path)
+
+
+@pytest.mark.parametrize("trial", [None, {"epochs": 1, "seeds": 1, "batch_divisor": 32}])
+@pytest.mark.parametrize("name", WITH_NUMBERS)
+def test_what_the_studies_here_are_compared_with_can_be_used(name, trial):
+    plan = study.load(ROOT / f"config/studies/{name}.yaml", trial)
+    collection.check_published(plan.record(), list(plan.range_tests), published.DIRECTORY)
 
 
 # --- verdicts ------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def read(
         if header.count(column) != 1:
             message = f"the column {column!r} " + ("is missing" if column not in header else "stands twice")
             raise InputError(message, file=path, key="line 1", allowed=COLUMNS)
-    known = None if study is None else _planned(study)
+    known = None if study is None else planned(study)
     rows: list[dict[str, Any]] = []
     seen: dict[tuple, int] = {}
     for number, line in enumerate(table[1:], start=2):
@@ -112,15 +112,8 @@ def read(
             )
         seen[key] = number
         if known is not None and _key(row) not in known:
-            written = ",".join(line[header.index(axis)] for axis in AXES)
-            allowed = sorted(known.values(), key=lambda cell: -_likeness(cell, written))
-            raise InputError(
-                f"unknown cell: study {study['name']!r} has none in the form {FORM}",
-                file=path,
-                key=f"line {number}",
-                value=written,
-                allowed=[*allowed[:3], *([f"and {len(allowed) - 3} more"] if len(allowed) > 3 else [])],
-            )
+            name = ",".join(line[header.index(axis)] for axis in AXES)
+            raise unknown_cell(study, known, name, path, f"line {number}")
         rows.append(row)
     return rows
 
@@ -173,10 +166,41 @@ def _key(axes: Mapping[str, Any]) -> tuple:
     return tuple(float(axes[axis]) if isinstance(axes[axis], int) else axes[axis] for axis in AXES)
 
 
-def _planned(study: Mapping[str, Any]) -> dict[tuple, str]:
+def planned(study: Mapping[str, Any]) -> dict[tuple, str]:
     """The cells that can be compared, by key, each as a line of the file would name it."""
-    planned = [dict(run["axes"]) for run in study["runs"] if run["form"] == FORM]
-    return {_key(axes): ",".join(str(axes[axis]) for axis in AXES) for axes in planned}
+    cells = [dict(run["axes"]) for run in study["runs"] if run["form"] == FORM]
+    return {_key(axes): written(axes) for axes in cells}
+
+
+def written(axes: Mapping[str, Any]) -> str:
+    """A cell as a line of the file would name it."""
+    return ",".join(str(axes[axis]) for axis in AXES)
+
+
+def is_planned(axes: Mapping[str, Any], known: Mapping[tuple, str]) -> bool:
+    """Whether a cell is one of `planned`."""
+    return _key(axes) in known
+
+
+def unknown_cell(
+    study: Mapping[str, Any], known: Mapping[tuple, str], name: str, path: Path, key: str
+) -> InputError:
+    """The error for a cell that the study does not have, with those that are most like it.
+
+    Args:
+        study: content of study.json.
+        known: its cells (`planned`).
+        name: the cell, as `written`.
+        path, key: where it stands.
+    """
+    allowed = sorted(known.values(), key=lambda cell: -_likeness(cell, name))
+    return InputError(
+        f"unknown cell: study {study['name']!r} has none in the form {FORM}",
+        file=path,
+        key=key,
+        value=name,
+        allowed=[*allowed[:3], *([f"and {len(allowed) - 3} more"] if len(allowed) > 3 else [])],
+    )
 
 
 def _likeness(one: str, other: str) -> float:
