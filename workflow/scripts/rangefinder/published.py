@@ -36,7 +36,7 @@ LOSSES = tuple(name for name in METRICS if name.endswith("_loss"))
 LOSS_TOLERANCE = 0.005
 
 # The best accuracy of SGD by form and schedule (`sgd_baselines`).
-Baselines = dict[tuple[str | None, str], float]
+Baselines = dict[tuple[str | None, str], float | None]
 
 
 # --- reading -------------------------------------------------------------------------------------------
@@ -284,15 +284,21 @@ def metric_values(baselines: Baselines, cell: Cell, metric: str) -> dict[int, fl
 def sgd_baselines(cells: Sequence[Cell]) -> Baselines:
     """The base lines of the LARS write-up: the best accuracy on the test set of any SGD run, over batch sizes.
 
-    Taken over the cells of a form and schedule, as a mean over seeds; left out while no such run is complete.
+    Taken over the cells of a form and schedule, as a mean over seeds; None while no such run is complete. A form and
+    schedule that SGD has alone, or not at all, is left out: nothing is held against it there.
     """
+    optimizers: dict[tuple[str | None, str], set[str]] = {}
+    for cell in cells:
+        optimizers.setdefault((cell.form, cell.axes["schedule"]), set()).add(cell.axes["optimizer"])
     best: Baselines = {}
     for cell in cells:
-        if any(run["run"]["parameters"]["optimizer"]["name"] == "SGD" for run in cell.runs.values()):
+        place = cell.form, cell.axes["schedule"]
+        if len(optimizers[place]) > 1 and any(
+            run["run"]["parameters"]["optimizer"]["name"] == "SGD" for run in cell.runs.values()
+        ):
             mean = mean_interval(list(cell.values("best_test_accuracy").values())).mean
-            place = cell.form, cell.axes["schedule"]
-            if mean is not None:
-                best[place] = max(mean, best.get(place, mean))
+            known = [value for value in (mean, best.get(place)) if value is not None]
+            best[place] = max(known, default=None)
     return best
 
 

@@ -89,8 +89,15 @@ def time_table(frame: pd.DataFrame, cells: Sequence[Cell]) -> dict[str, Any]:
         rows.append(shown)
     caption = (
         "Seconds of training alone, mean over completed runs: no evaluation, data preparation, start-up or waiting. "
-        "“Best” is the epoch with the highest accuracy on that split; “baseline” is the best mean final test accuracy "
-        "of the same form at the smallest batch size, less one percentage point, “not reached” where any run misses it."
+        "“Best” is the epoch with the highest accuracy on that split; “baseline” is "
+        + (
+            "the best accuracy of SGD on the test set at the same form and schedule, as in “closest to baseline”, or "
+            "where SGD has no other optimizer beside it "
+            if any(form for form, _ in published.sgd_baselines(cells))
+            else ""
+        )
+        + "the best mean final test accuracy of the same form at the smallest batch size, less one percentage point, "
+        "“not reached” where any run misses it."
     )
     return shown_table(rows, caption, "time", "Time", identity=len(axes))
 
