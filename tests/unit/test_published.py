@@ -21,6 +21,7 @@ from rangefinder import (
     tables,
 )
 from rangefinder.errors import InputError
+from rangefinder.statistics import Interval
 
 ROOT = Path(__file__).resolve().parents[2]
 WITH_NUMBERS = ("lenet5-mnist", "lars-cifar10", "sgd-schedules")
@@ -483,6 +484,41 @@ def test_a_wrong_cell_keeps_its_footnote_in_table_and_report(tmp_path):
     notes = [row[shown["headings"].index("note")]["text"] for row in shown["rows"]]
     assert notes == ["A misprint of 0.8|9.", formats.MISSING]
     assert "A misprint of 0.8\\|9." in report._markdown_table(shown)
+
+
+def test_a_loss_is_shown_with_its_interval(tmp_path):
+    plan = planned(("sgd", "none", 64, 0.1))
+    runs = [run(e, [0.5], losses=[loss]) for e, loss in zip(plan["runs"], (0.11, 0.12, 0.13), strict=True)]
+    comparisons = compared(
+        tmp_path, GOOD.replace("final_test_accuracy,0.9", "final_test_loss,0.2"), plan, runs
+    )
+    shown = shown_tables.published_table(comparisons)
+    # t(0.975, 2)·0.01/√3
+    assert shown["rows"][0][shown["headings"].index("ours")]["text"] == "0.1200 ± 0.0248"
+
+
+@pytest.mark.parametrize(
+    ("interval", "text"),
+    [
+        (Interval(3, 186.9627, 180, 193.9254), "187.0 ± 7.0"),
+        (Interval(3, 0.04924516, 0.04, 0.05849), "0.04925 ± 0.00924"),
+        (Interval(1, 2.301728, None, None), "2.302"),
+        (Interval(0, None, None, None), "–"),
+        (Interval(3, 12345.6, 12000.0, 12691.2), "1.235e+04 ± 346"),
+    ],
+)
+def test_a_loss_and_its_interval_have_the_same_decimals(interval, text):
+    assert formats.loss_interval(interval) == text
+
+
+def test_numbers_of_a_later_revision_say_that_ours_are_of_the_first_ones_code():
+    rows = published.read("lars_cifar10")
+    plan = study.load(ROOT / "config/studies/lars-cifar10.yaml")
+    used = {run.parameters["optimizer"].get("revision", "first") for run in plan.runs.values()}
+    assert used == {"first"}
+    for row in rows:
+        later = row["revision"] == "later revision" and row["optimizer"] == "lars-writeup"
+        assert ("(revision: first)" in row["footnote"]) == later
 
 
 @pytest.mark.parametrize("name", WITH_NUMBERS)

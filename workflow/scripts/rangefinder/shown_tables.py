@@ -186,7 +186,7 @@ def published_table(
             "revision": entry["revision"],
         }
         row["published"] = (write(entry["published"]), entry["published"])
-        text = formats.percent_interval(ours) if accuracy else formats.loss(ours.mean)
+        text = formats.percent_interval(ours) if accuracy else formats.loss_interval(ours)
         cell = by_axes.get(_place({axis: entry[axis] for axis in published.AXES}))
         row["ours"] = (text, ours.mean, record_links(cell) if cell else None)
         shown = formats.points(Interval(1, difference, None, None)) if accuracy else formats.loss(difference)
@@ -195,8 +195,8 @@ def published_table(
     caption = (
         "Published numbers beside ours. “Reproduced”: the published value lies in the 95 % interval over our seeds, or,"
         " where that is wider, within two standard errors of our accuracy p on the n images of the test set, "
-        "2·√(p(1 − p)/n), and never less than 0.2 points (losses: 0.005); one seed has no interval. Differences of "
-        "accuracies are in percentage points."
+        "2·√(p(1 − p)/n), and never less than 0.2 points (losses: 0.005). Ours is the mean over seeds ± half the "
+        "interval; one seed has none. Differences of accuracies are in percentage points."
     )
     if not rows:
         return None
