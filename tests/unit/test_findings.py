@@ -357,6 +357,13 @@ def test_an_lr_range(tmp_path, entry, low, high, verdict):
     assert answered(tmp_path, RANGE).verdict == "not run"
 
 
+def test_a_range_test_without_a_record_is_not_run_where_records_may_be_missing(tmp_path):
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump({"claims": [claim(RANGE | {"range_test": "u"})]}))
+    group = cells.group(PLAN, [])
+    (finding,) = findings.findings(PLAN, group, [lr_range()], directory=tmp_path, partial=True)
+    assert finding.verdict == "not run"
+
+
 def test_a_trial_answers_nothing(tmp_path):
     plan = PLAN | {"trial": {"epochs": 1}}
     finding = answered(tmp_path, HIGHER, plan, records(plan, SPREAD))

@@ -56,6 +56,7 @@ def findings(
     ranges: Sequence[Mapping[str, Any]],
     *,
     directory: Path | str = DIRECTORY,
+    partial: bool = False,
 ) -> list[Finding]:
     """Every claim about the study, each of its tests answered, in the order of the claims' file.
 
@@ -65,6 +66,8 @@ def findings(
         study: content of study.json.
         cells: of the study (`cells.group`), whether run or not.
         ranges: its LR ranges.
+        directory: where the claims are.
+        partial: whether `ranges` may lack some that the study plans; what is said of them is then not run.
 
     Raises:
         InputError: the claims cannot be used, or name cells or range tests that the study does not have.
@@ -77,7 +80,10 @@ def findings(
     for claim in claims.read(study["name"], directory=directory):
         for test in claim["tests"]:
             if test["relation"] == "range_within":
-                found.append(_of_range(claim, test, ranges, file))
+                known = ranges
+                if partial:
+                    known = [entry for entry in ranges if entry["range_test"] == test["range_test"]]
+                found.append(_of_range(claim, test, known, file))
                 continue
             chosen, other = _selected(test, cells, file)
             if test["relation"] == "best_within":
