@@ -74,7 +74,7 @@ def check_published(study):
     except ImportError:  # nor everywhere where conda brings it to the rules
         return
     folder = Path(config["studies_dir"]).parent / "published"
-    or_exit(collection.check_published, study.record(), folder)
+    or_exit(collection.check_published, study.record(), list(study.range_tests), folder)
 
 
 # A study that is asked for is checked before any job starts.

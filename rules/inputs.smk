@@ -4,7 +4,7 @@ from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
-from rangefinder import finished, part_checks, parts, runs
+from rangefinder import finished, part_checks, parts, runs, validation
 
 
 def dataset_of(key):
@@ -147,16 +147,22 @@ def run_files(wildcards):
     ]
 
 
+def curve_files(index):
+    """The files that a list of published curves names; what is wrong with it `check_published` has said."""
+    entries = or_exit(validation.read_yaml, index)
+    return [index.parent / entry["file"] for entry in entries]
+
+
 def published_files(wildcards):
     """The published numbers, curves and claims that a study compares itself with, if there are any."""
     name = study_of(wildcards.study).content["published"]
+    if not name:
+        return []
     folder = Path(config["studies_dir"]).parent / "published"
-    others = [folder / "curves" / f"{name}.yaml", folder / "claims.yaml"]
-    return (
-        [f"{folder}/{name}.csv", *(str(file) for file in others if file.exists())]
-        if name
-        else []
-    )
+    curves, claims = folder / "curves" / f"{name}.yaml", folder / "claims.yaml"
+    listed = [curves, *curve_files(curves)] if curves.exists() else []
+    found = [folder / f"{name}.csv", *listed, *([claims] if claims.exists() else [])]
+    return [str(file) for file in found]
 
 
 def report_files(name):

@@ -8,6 +8,7 @@ TEMPLATES = [
         "_findings.html.j2",
         "_table.html.j2",
         "_findings.md.j2",
+        "_claims.md.j2",
         "style.css",
         "table.js",
     )

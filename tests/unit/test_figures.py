@@ -136,8 +136,17 @@ def test_the_batch_figure_lays_published_values_over_the_metric_that_was_publish
     assert [256, 99.0] not in points and [256, 90.0] not in points  # of another metric than ours
 
 
-def test_published_values_are_not_laid_over_another_form():
-    cells = [cell("s", "sgd", "a", size, "k", record=run(0.5)) for size in (128, 256)]
+def test_every_revision_of_a_published_table_is_drawn():
+    cells = [cell("s", "sgd", "a", size, "k", form="as-published", record=run(0.5)) for size in (128, 256)]
+    published = [entry(cells[0], 0.8 + n / 100, revision=f"revision {n}") for n in range(5)]
+    drawn = axes_of(batch_figures.batch_size.__wrapped__(cells, published))
+    for n in range(5):
+        assert [[128, pytest.approx(80 + n)]] in drawn.values()
+
+
+@pytest.mark.parametrize("form", ["put-right", None])
+def test_published_values_are_not_laid_over_another_form(form):
+    cells = [cell("s", "sgd", "a", size, "k", form=form, record=run(0.5)) for size in (128, 256)]
     drawn = axes_of(batch_figures.batch_size.__wrapped__(cells, [entry(cells[0], 0.89)]))
     assert drawn == {
         (0, "sgd"): [[128, 50.0], [256, 50.0]],

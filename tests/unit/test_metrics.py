@@ -128,6 +128,64 @@ def test_the_baseline_of_one_form_is_not_that_of_another():
     assert row(frame, form="as-published")["baseline"] == pytest.approx(0.83)
 
 
+def attempts(values, form=FORM):
+    """Cells of two schedules with SGD and LARS: records by (optimizer, schedule)."""
+    plan = planned(*((name, schedule, 64, 0.1) for name, schedule in values), form=form, seeds=(0,))
+    kinds = {"sgd": "SGD", "lars": "LARS"}
+    runs = [
+        run(entry, accuracies, kind=kinds[name], diverged=len(accuracies) == 1)
+        for entry, ((name, _), accuracies) in zip(plan["runs"], values.items(), strict=True)
+        if accuracies
+    ]
+    return cells.group(plan, runs)
+
+
+def test_the_baseline_of_an_attempt_is_the_one_that_closest_to_baseline_is_near_to():
+    group = attempts(
+        {
+            ("sgd", "one"): [0.5, 0.9, 0.8],
+            ("lars", "one"): [0.5, 0.7, 0.895],
+            ("sgd", "two"): [0.5, 0.6, 0.7],
+            ("lars", "two"): [0.5, 0.69, 0.8],
+        }
+    )
+    times, accuracies = tables.time(group), tables.accuracy(group)
+    for schedule, line, seconds in (("one", 0.9, UPTO[2]), ("two", 0.7, UPTO[1])):
+        lars = row(times, optimizer="lars", schedule=schedule)
+        assert lars["baseline"] == pytest.approx(line - 0.01)
+        assert lars["to_baseline_s"] == seconds
+        # SGD is nearest to its own best epoch, which is the base line.
+        sgd = row(accuracies, optimizer="sgd", schedule=schedule)
+        assert sgd["closest_to_baseline"] == sgd["best_test_accuracy"] == line
+    caption = shown_tables.time_table(times, group)["caption"]
+    assert "“baseline” is the best accuracy of SGD on the test set at the same form and schedule" in caption
+
+
+def test_a_study_without_a_form_has_one_baseline_for_all_schedules():
+    values = {
+        ("sgd", "one"): TEST,
+        ("lars", "one"): TEST,
+        ("sgd", "two"): [0.1] * 5,
+        ("lars", "two"): [0.1] * 5,
+    }
+    group = attempts(values, form=None)
+    assert tables.time(group)["baseline"].tolist() == pytest.approx([0.83] * len(group))
+    assert "SGD" not in shown_tables.time_table(tables.time(group), group)["caption"]
+
+
+def test_where_sgd_is_alone_nothing_is_closest_to_it():
+    group = attempts({("sgd", "one"): TEST, ("sgd", "two"): [0.1] * 5})
+    assert tables.accuracy(group)["closest_to_baseline"].isna().all()
+    assert tables.time(group)["baseline"].tolist() == pytest.approx([0.83] * len(group))
+
+
+def test_an_attempt_whose_sgd_diverged_has_no_base_line():
+    values = {("sgd", "one"): [0.95], ("lars", "one"): TEST, ("sgd", "two"): TEST, ("lars", "two"): TEST}
+    found = row(tables.time(attempts(values)), optimizer="lars", schedule="one")
+    assert (found["to_baseline_s"], found["reached"]) == ("no base line", "0/1")
+    assert np.isnan(found["baseline"])
+
+
 def test_a_miss_is_not_reached_and_no_time_is_blank():
     group = gathered(
         ("sgd", 64, lambda entry: run(entry, TEST), lambda entry: run(entry, TEST)),

@@ -8,8 +8,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from rangefinder import cells, formats, published, published_curves, report, shown_tables, study, tables
+import yaml
+from rangefinder import (
+    cells,
+    collection,
+    formats,
+    published,
+    published_curves,
+    report,
+    shown_tables,
+    study,
+    tables,
+)
 from rangefinder.errors import InputError
+from rangefinder.statistics import Interval
 
 ROOT = Path(__file__).resolve().parents[2]
 WITH_NUMBERS = ("lenet5-mnist", "lars-cifar10", "sgd-schedules")
@@ -39,8 +51,8 @@ def planned(*axes, form="as-published", seeds=(0, 1, 2)):
     return {"name": "s", "published": "numbers", "trial": None, "runs": runs} | names
 
 
-def run(entry, accuracies, *, losses=None, kind="SGD", diverged=False):
-    """The record of a planned run with these test accuracies (and losses) by epoch."""
+def run(entry, accuracies, *, losses=None, kind="SGD", diverged=False, images=10_000):
+    """The record of a planned run with these test accuracies (and losses) by epoch, on so many images."""
     accuracies = np.asarray(accuracies, dtype=float)
     losses = np.asarray(1 - accuracies if losses is None else losses, dtype=float)
     return {
@@ -50,6 +62,7 @@ def run(entry, accuracies, *, losses=None, kind="SGD", diverged=False):
             "divergence": {"step": 7} if diverged else None,
             "parameters": {"optimizer": {"name": kind}},
             "lr": {"value": 0.1},
+            "samples": {"test": images},
             "results": {
                 "final_test_accuracy": None if diverged else accuracies[-1],
                 "final_test_loss": None if diverged else losses[-1],
@@ -253,11 +266,84 @@ def test_a_curve_is_read(tmp_path):
         ({"entry": CURVE.replace("train_loss", "[a]")}, r"numbers\.yaml: \[0\]\.quantity: not usable"),
         ({"entry": CURVE.replace("train_loss", "loss")}, r"\.quantity: unknown quantity .*did you mean"),
         ({"entry": CURVE.replace("source: a log, ", "")}, r"\[0\]: the key is missing \(got 'source'\)"),
+        (
+            {"entry": CURVE.replace("lr: 0.1", "lr: [0.1]")},
+            r"numbers\.yaml: \[0\]\.lr: not usable \(got \[0\.1\]\); allowed: text or a number",
+        ),
     ],
 )
 def test_a_curve_that_cannot_be_used_is_named(tmp_path, given, message):
     with pytest.raises(InputError, match=message):
         curves(tmp_path, **given)
+
+
+def test_a_curve_of_a_cell_that_the_study_does_not_have_is_named(tmp_path):
+    curves(tmp_path, CURVE.replace("none", "noen"))
+    plan = planned(("sgd", "none", 64, 0.1))
+    with pytest.raises(InputError) as error:
+        published_curves.read("numbers", plan, directory=tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path}/curves/numbers.yaml: [0]: unknown cell: study 's' has none in the form as-published "
+        "(got 'sgd,noen,64,0.1'); did you mean 'sgd,none,64,0.1'?; allowed: sgd,none,64,0.1"
+    )
+    (tmp_path / "curves/numbers.yaml").write_text(
+        CURVE.replace("64", "64.0")
+    )  # a number however it is written
+    assert len(published_curves.read("numbers", plan, directory=tmp_path)) == 1
+
+
+CLAIM = {
+    "id": "c",
+    "study": "s",
+    "claim": "It is so.",
+    "source": "Page 1",
+}
+WITHIN = {"form": "as-published", "relation": "within", "metric": "final_test_accuracy", "high": 0.5}
+RANGE = {"form": None, "relation": "range_within", "range_test": "t", "answer": "fastai_valley", "high": 1}
+
+
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        (
+            WITHIN | {"a": {"batch_size": 96}},
+            "claims.0.tests.0.a.batch_size: no such cell in the form as-published (got 96); allowed: 64",
+        ),
+        (
+            RANGE | {"range_test": "u"},
+            "claims.0.tests.0.range_test: no such range test (got 'u'); allowed: t",
+        ),
+        (
+            RANGE | {"answer": "fastai_vally"},
+            "claims.0.tests.0.answer: no such answer (got 'fastai_vally'); did you mean 'fastai_valley'?; allowed: "
+            "lr_min, suggested_lr, lr_max, fastai_valley, ",
+        ),
+    ],
+)
+def test_a_claim_about_what_the_study_does_not_have_is_named_before_any_run(tmp_path, test, message):
+    numbers(tmp_path, GOOD)
+    plan, file = planned(("sgd", "none", 64, 0.1)), tmp_path / "claims.yaml"
+    usable = [RANGE, WITHIN | {"a": {"batch_size": 64}}]
+    file.write_text(yaml.safe_dump({"claims": [CLAIM | {"tests": usable}]}))
+    collection.check_published(plan, ["t"], tmp_path)
+    file.write_text(yaml.safe_dump({"claims": [CLAIM | {"tests": [test]}]}))
+    with pytest.raises(InputError) as error:
+        collection.check_published(plan, ["t"], tmp_path)
+    assert str(error.value).startswith(f"{tmp_path}/claims.yaml: {message}")
+
+
+def test_a_curve_of_an_unknown_cell_is_named_before_any_run(tmp_path):
+    numbers(tmp_path, GOOD)
+    curves(tmp_path, CURVE.replace("64", "96"))
+    with pytest.raises(InputError, match=r"numbers\.yaml: \[0\]: unknown cell"):
+        collection.check_published(planned(("sgd", "none", 64, 0.1)), [], tmp_path)
+
+
+@pytest.mark.parametrize("trial", [None, {"epochs": 1, "seeds": 1, "batch_divisor": 32}])
+@pytest.mark.parametrize("name", WITH_NUMBERS)
+def test_what_the_studies_here_are_compared_with_can_be_used(name, trial):
+    plan = study.load(ROOT / f"config/studies/{name}.yaml", trial)
+    collection.check_published(plan.record(), list(plan.range_tests), published.DIRECTORY)
 
 
 # --- verdicts ------------------------------------------------------------------------------------------
@@ -290,10 +376,12 @@ def test_verdict_over_seeds(tmp_path, value, verdict):
 @pytest.mark.parametrize(
     ("metric", "value", "verdict"),
     [
-        # One seed: 0.2 points either way for an accuracy, 0.005 for a loss, of which the lower is the better.
-        ("final_test_accuracy", 0.8981, "reproduced"),
-        ("final_test_accuracy", 0.8979, "better"),
-        ("final_test_accuracy", 0.9021, "worse"),
+        # One seed: two standard errors of 90 % on 10,000 images either way, 0.6 points; 0.005 for a loss, of which the
+        # lower is the better.
+        ("final_test_accuracy", 0.8941, "reproduced"),
+        ("final_test_accuracy", 0.8939, "better"),
+        ("final_test_accuracy", 0.9059, "reproduced"),
+        ("final_test_accuracy", 0.9061, "worse"),
         ("final_test_loss", 0.3049, "reproduced"),
         ("final_test_loss", 0.3051, "better"),
         ("final_test_loss", 0.2949, "worse"),
@@ -306,6 +394,22 @@ def test_verdict_on_one_run(tmp_path, metric, value, verdict):
     runs = [run(plan["runs"][0], [0.7, 0.95, 0.9], losses=[0.4, 0.2, 0.3])]
     (row,) = compared(tmp_path, GOOD.replace("final_test_accuracy,0.9", f"{metric},{value}"), plan, runs)
     assert row["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "images", "half"),
+    # By hand: 2·√(0.77·0.23/10,000), 2·√(0.9·0.1/1,000), and the least tolerance.
+    [(0.77, 10_000, 0.0084167), (0.9, 1000, 0.0189737), (0.995, 10_000, 0.002)],
+)
+def test_one_run_is_as_uncertain_as_the_test_set_it_was_measured_on(tmp_path, accuracy, images, half):
+    plan = planned(("sgd", "none", 64, 0.1), seeds=(0,))
+    runs = [run(plan["runs"][0], [0.7, accuracy], images=images)]
+    for published_value, verdict in (
+        (accuracy - half + 1e-6, "reproduced"),
+        (accuracy - half - 1e-6, "better"),
+    ):
+        (row,) = compared(tmp_path, GOOD.replace("0.9,", f"{published_value},"), plan, runs)
+        assert row["verdict"] == verdict
 
 
 def test_a_diverged_run_and_one_without_a_record_have_no_value(tmp_path):
@@ -380,6 +484,41 @@ def test_a_wrong_cell_keeps_its_footnote_in_table_and_report(tmp_path):
     notes = [row[shown["headings"].index("note")]["text"] for row in shown["rows"]]
     assert notes == ["A misprint of 0.8|9.", formats.MISSING]
     assert "A misprint of 0.8\\|9." in report._markdown_table(shown)
+
+
+def test_a_loss_is_shown_with_its_interval(tmp_path):
+    plan = planned(("sgd", "none", 64, 0.1))
+    runs = [run(e, [0.5], losses=[loss]) for e, loss in zip(plan["runs"], (0.11, 0.12, 0.13), strict=True)]
+    comparisons = compared(
+        tmp_path, GOOD.replace("final_test_accuracy,0.9", "final_test_loss,0.2"), plan, runs
+    )
+    shown = shown_tables.published_table(comparisons)
+    # t(0.975, 2)·0.01/√3
+    assert shown["rows"][0][shown["headings"].index("ours")]["text"] == "0.1200 ± 0.0248"
+
+
+@pytest.mark.parametrize(
+    ("interval", "text"),
+    [
+        (Interval(3, 186.9627, 180, 193.9254), "187.0 ± 7.0"),
+        (Interval(3, 0.04924516, 0.04, 0.05849), "0.04925 ± 0.00924"),
+        (Interval(1, 2.301728, None, None), "2.302"),
+        (Interval(0, None, None, None), "–"),
+        (Interval(3, 12345.6, 12000.0, 12691.2), "1.235e+04 ± 346"),
+    ],
+)
+def test_a_loss_and_its_interval_have_the_same_decimals(interval, text):
+    assert formats.loss_interval(interval) == text
+
+
+def test_numbers_of_a_later_revision_say_that_ours_are_of_the_first_ones_code():
+    rows = published.read("lars_cifar10")
+    plan = study.load(ROOT / "config/studies/lars-cifar10.yaml")
+    used = {run.parameters["optimizer"].get("revision", "first") for run in plan.runs.values()}
+    assert used == {"first"}
+    for row in rows:
+        later = row["revision"] == "later revision" and row["optimizer"] == "lars-writeup"
+        assert ("(revision: first)" in row["footnote"]) == later
 
 
 @pytest.mark.parametrize("name", WITH_NUMBERS)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rangefinder import published_curves, records, replay, study
+from rangefinder import published, published_curves, records, replay, study
 from rangefinder.errors import InputError
 from test_records import MACHINE, example_run
 
@@ -81,6 +81,37 @@ def test_a_run_without_published_losses_comes_last_with_its_own(folder):
     assert [line[4:] for line in text.splitlines() if line.startswith("### ")] == list(RUNS.values())
     table = text.split("No losses were published; ours over 14,070 steps.")[1]
     assert "| 1 | 1e-05 | 0.5 | 0.5 | 10.00 |" in table and "| 30 | 1e-05 | 0.5 | 0.5 | 40.00 |" in table
+
+
+def test_a_study_of_ones_own_is_laid_over_its_own_curves(folder, tmp_path_factory):
+    write(folder, RUNS["none"], published_losses())
+    own = tmp_path_factory.mktemp("own")
+    for name in ("sgd_schedules.csv", "curves/sgd_schedules.yaml"):
+        (own / name).parent.mkdir(exist_ok=True)
+        (own / name).write_bytes((published.DIRECTORY / name).read_bytes())
+    for file in (published.DIRECTORY / "curves").glob("*.csv*"):
+        (own / "curves" / file.name).write_bytes(file.read_bytes())
+    losses = (
+        gzip.decompress((own / "curves/writeup1_exp4_train_loss.csv.gz").read_bytes()).decode().split("\n")
+    )
+    losses[1] = "0,3.5"
+    (own / "curves/writeup1_exp4_train_loss.csv.gz").write_bytes(gzip.compress("\n".join(losses).encode()))
+    apart = 3.5 - published_losses()[0]
+    assert f"| 1 | 1e-05 | {apart:.2g} |" in replay.tables(folder, own)
+    assert "| 1 | 1e-05 | 0 |" in replay.tables(folder)
+
+
+def test_a_folder_without_the_studys_numbers_is_not_taken_for_one_without_losses(folder, tmp_path_factory):
+    write(folder, RUNS["none"], published_losses())
+    with pytest.raises(InputError, match="no such file of published numbers"):
+        replay.tables(folder, tmp_path_factory.mktemp("empty"))
+
+
+def test_a_study_without_published_numbers_is_named(folder):
+    content = study.load(ROOT / "config/studies/sgd-schedules.yaml").record() | {"published": None}
+    records.write_json(folder / "study.json", content)
+    with pytest.raises(InputError, match=r"study\.json: names no published numbers"):
+        replay.tables(folder)
 
 
 def test_nothing_to_lay_over_anything_is_said(folder):

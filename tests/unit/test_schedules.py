@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from rangefinder import schedules
+from rangefinder import resolution, schedules, study
 from rangefinder.errors import InputError
 from rangefinder.names import TORCH_SCHEDULES
 from torch.optim import lr_scheduler as torch_schedulers
 
+ROOT = Path(__file__).resolve().parents[2]
 EPOCHS, STEPS = 10, 7
 TOTAL = EPOCHS * STEPS
 BASE = 0.37
@@ -379,6 +381,33 @@ def test_writeup2_as_coded(number, batch):
     assert lr[5 * steps] == lr[6 * steps - 1] == pytest.approx(peak, rel=1e-12)
     # "never the base LR itself", unless it is also the peak (attempt 1 at k = 1)
     assert (number == 1 and k == 1) or not np.isclose(lr[: 6 * steps], ATTEMPTS[number][0](k)).any()
+
+
+@pytest.mark.parametrize("batch", [128, 8192])
+@pytest.mark.parametrize("number", ATTEMPTS)
+def test_the_attempts_of_the_study_have_the_schedules_of_the_write_up(number, batch):
+    """Of the study's file, not of this one's table: base LR, multiplier, end LR, epochs and steps."""
+    plan = study.load(ROOT / "config/studies/lars-cifar10.yaml")
+    base, multiplier, end, stated = ATTEMPTS[number]
+    # The text says 200 for attempt 1, whose times fit about 100.
+    epochs, k = (100 if number == 1 else stated), batch // 128
+    steps = {128: 391, 8192: 7}[batch]
+    found = []
+    for run in plan.runs.values():
+        axes = run.axes
+        if axes["schedule"] == f"attempt{number}" and axes["batch_size"] == batch:
+            settings = resolution.resolve(run.parameters, None)
+            assert (settings["epochs"], settings["batch_size"], settings["drop_last"]) == (
+                epochs,
+                batch,
+                False,
+            )
+            spec = {"base_lr": settings["lr"], "epochs": epochs, "steps_per_epoch": steps}
+            lr = schedules.build(settings["schedule"], **spec).lr
+            expected = transcription(base(k), multiplier(k), end(k), epochs, steps)
+            np.testing.assert_allclose(lr, expected, rtol=1e-12, atol=0)
+            found.append(axes["optimizer"])
+    assert found == ["sgd", "lars-writeup", "lars"]
 
 
 def test_writeup2_ends_far_above_its_stated_minimum():

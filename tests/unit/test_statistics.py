@@ -5,7 +5,15 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rangefinder.statistics import Interval, is_real, mean_interval, paired_difference, t_quantile, verdict
+from rangefinder.statistics import (
+    Interval,
+    is_real,
+    mean_interval,
+    paired_difference,
+    sampling_tolerance,
+    t_quantile,
+    verdict,
+)
 from scipy import stats
 
 fractions = st.floats(0, 1, allow_nan=False)
@@ -66,7 +74,19 @@ def test_a_difference_is_real_if_its_interval_leaves_out_zero(interval, real):
     ],
 )
 def test_verdicts(values, published, expected):
-    assert verdict(values, published) == expected
+    assert verdict(values, published, tolerance=0.002) == expected
+
+
+@pytest.mark.parametrize("images", [1000, 10_000])
+@pytest.mark.parametrize("share", [0.1135, 0.5, 0.77, 0.9, 0.98])
+def test_an_accuracy_is_uncertain_by_two_standard_errors_of_a_binomial_share(share, images):
+    assert sampling_tolerance(share, images) == pytest.approx(2 * stats.binom(images, share).std() / images)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.995, 1.0, 1 + 1e-16, None])
+def test_near_the_ends_the_least_tolerance_remains(share):
+    assert sampling_tolerance(share, 10_000) == 0.002
+    assert sampling_tolerance(share, 0) == 0.002
 
 
 def test_t_quantiles_are_those_of_scipy_to_the_last_bit():

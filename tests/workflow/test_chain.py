@@ -383,3 +383,32 @@ def test_a_wrong_file_of_published_numbers_ends_before_any_job(tmp_path):
     assert not (tmp_path / "results").exists()
     file.write_text("optimizer,schedule,batch_size,lr,metric,value,train_seconds,source,revision,footnote\n")
     assert "train sgd-none-bs50-lr0.1-seed0" in place.planned()
+    claims = file.with_name("claims.yaml")
+    claims.write_text(
+        "claims:\n- id: c\n  study: small\n  claim: So.\n  source: Page 1\n  tests:\n"
+        "  - {form: null, relation: range_within, range_test: adam, answer: suggested_lr, high: 1}\n"
+    )
+    (error,) = [line for line in place.snakemake(code=1).splitlines() if line.startswith("error:")]
+    assert "claims.0.tests.0.range_test: no such range test (got 'adam'); allowed: sgd" in error
+
+
+def test_a_corrected_curve_is_drawn_again_and_nothing_else(tmp_path):
+    place = Workplace.make(tmp_path)
+    place.edit("title: A small study", "title: A small study\npublished: small")
+    place.edit("    set: {schedule: none}\n", "    form: as-published\n    set: {schedule: none}\n")
+    published = tmp_path / "config/published"
+    (published / "curves").mkdir(parents=True)
+    header = "optimizer,schedule,batch_size,lr,metric,value,train_seconds,source,revision,footnote\n"
+    (published / "small.csv").write_text(header)
+    (published / "curves/small.yaml").write_text(
+        "- {optimizer: sgd, schedule: none, batch_size: 50, lr: 0.1, quantity: train_loss, file: c.csv,\n"
+        "   source: a log, revision: first}\n"
+    )
+    curve = published / "curves/c.csv"
+    curve.write_text("step,train_loss\n0,2.3\n1,2.2\n")
+    place.snakemake()
+    drawn = (tmp_path / "results/small/figures/replay.svg").read_bytes()
+    curve.write_text("step,train_loss\n0,2.3\n1,2.1\n")
+    assert "draw_figures" in place.planned() and "train " not in place.planned()
+    place.snakemake()
+    assert (tmp_path / "results/small/figures/replay.svg").read_bytes() != drawn

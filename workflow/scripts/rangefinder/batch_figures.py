@@ -10,10 +10,10 @@ import matplotlib.pyplot as plt
 from .cells import Cell
 from .drawing import INK, MARKERS, legend, style, styled
 from .panels import words
-from .published import AXES
+from .published import AXES, FORM
 from .statistics import Interval, mean_interval
 
-# A published table and its later revision.
+# A published table and its later revisions; from the fourth on they repeat.
 PUBLISHED_MARKERS = ("o", "+", "x")
 
 
@@ -40,9 +40,9 @@ def batch_size(cells: Sequence[Cell], published: Sequence[Mapping[str, Any]] = (
     figure, grid = plt.subplots(len(rows), 2, figsize=(8.4, 0.4 + 2.6 * len(rows)), squeeze=False)
     for (left, right), (title, lines) in zip(grid, rows.items(), strict=True):
         for name, members in lines.items():
-            # Published values belong to the cells as published; a cell of another form shares no axes with them.
+            # Published values belong to the cells as published; one put right may have the same axes.
             found = [
-                (cell, compared.get(str([cell.axes[axis] for axis in AXES]), []) if cell.form else [])
+                (cell, compared.get(str([cell.axes[axis] for axis in AXES]), []) if cell.form == FORM else [])
                 for cell in members
             ]
             _accuracies(left, name, found, styles[name])
@@ -124,7 +124,8 @@ def _published(axes: plt.Axes, found: Sequence[tuple[Cell, list]], index: int, v
             if entry[key] is not None:
                 series.setdefault(entry["revision"], []).append((cell.axes["batch_size"], value(entry)))
     for position, (revision, points) in enumerate(series.items()):
-        look = {"color": style(index)["color"], "marker": PUBLISHED_MARKERS[position], "markersize": 6}
+        marker = PUBLISHED_MARKERS[position % len(PUBLISHED_MARKERS)]
+        look = {"color": style(index)["color"], "marker": marker, "markersize": 6}
         line = {"linestyle": ":", "linewidth": 1.0, "alpha": 0.8} if position == 0 else {"linestyle": ""}
         axes.plot(*zip(*points, strict=True), fillstyle="none", **look, **line)
         # The legend's mark belongs to every optimizer.

@@ -50,6 +50,10 @@ class Cell:
         """The number that the cell's LR came to."""
         return next((run["run"]["lr"]["value"] for run in self.runs.values()), None)
 
+    def test_images(self) -> int:
+        """How many images of the test set its runs were measured on; 0 without a run."""
+        return next((run["run"]["samples"]["test"] for run in self.runs.values()), 0)
+
     def status(self) -> str:
         """In words: how many runs completed, diverged (and where), are missing."""
         parts = []

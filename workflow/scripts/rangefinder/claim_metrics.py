@@ -10,7 +10,7 @@ import numpy as np
 
 from .cells import Cell
 from .published import LOSS_TOLERANCE, metric_values, sgd_baselines
-from .statistics import SINGLE_RUN_TOLERANCE
+from .statistics import mean_interval, sampling_tolerance
 
 
 def _lowest(run: Mapping[str, Any], column: str) -> float:
@@ -53,8 +53,19 @@ def kind(test: Mapping[str, Any]) -> str:
     return "accuracy"
 
 
-def tolerance(test: Mapping[str, Any]) -> float:
-    """The least half-width of an interval: the sampling error of a test set, none for what has none."""
-    if test["relation"] == "ratio":
+def tolerance(test: Mapping[str, Any], cells: Sequence[Cell], compared: Sequence[Cell]) -> float:
+    """The least half-width of an interval: the sampling error of a test set, none for what has none.
+
+    Args:
+        test: of a claim.
+        cells: of the study.
+        compared: those whose values the test holds against a span or each other; the largest of their errors counts.
+    """
+    if test["relation"] == "ratio" or kind(test) not in ("accuracy", "loss"):
         return 0.0
-    return {"accuracy": SINGLE_RUN_TOLERANCE, "loss": LOSS_TOLERANCE}.get(kind(test), 0.0)
+    if kind(test) == "loss":
+        return LOSS_TOLERANCE
+    means = (mean_interval(list(values(cells, cell, test["metric"]).values())).mean for cell in compared)
+    return max(
+        sampling_tolerance(mean, cell.test_images()) for mean, cell in zip(means, compared, strict=True)
+    )

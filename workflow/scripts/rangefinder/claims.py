@@ -43,10 +43,7 @@ def read(study: str, *, directory: Path | str = DIRECTORY) -> list[dict[str, Any
             not take.
     """
     file = path(directory)
-    if not file.is_file():
-        return []
-    content = validation.read_yaml(file)
-    validation.check(content, "claims", file)
+    content = _content(file)
     seen: dict[str, int] = {}
     for position, claim in enumerate(content["claims"]):
         if claim["id"] in seen:
@@ -68,6 +65,23 @@ def read(study: str, *, directory: Path | str = DIRECTORY) -> list[dict[str, Any
         for position, claim in enumerate(content["claims"])
         if claim["study"] == study
     ]
+
+
+def studies(*, directory: Path | str = DIRECTORY) -> list[str]:
+    """Names of the studies that the claims are about, in the order of the file; none where there is no file.
+
+    Raises:
+        InputError: the file does not fit its schema.
+    """
+    return list(dict.fromkeys(claim["study"] for claim in _content(path(directory))["claims"]))
+
+
+def _content(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {"claims": []}
+    content = validation.read_yaml(file)
+    validation.check(content, "claims", file)
+    return content
 
 
 def _complete(test: Mapping[str, Any], place: str, file: Path) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import pandas as pd
 
 from . import (
     cells,
-    claims,
     findings,
     lr_range,
     published,
@@ -50,7 +49,7 @@ class Collection:
         """Published loss curves; none for a trial, whose shrunk runs are not the published ones."""
         if self.published_folder is None or not self.study["published"] or self.study["trial"]:
             return []
-        return published_curves.read(self.study["published"], directory=self.published_folder)
+        return published_curves.read(self.study["published"], self.study, directory=self.published_folder)
 
     @cached_property
     def findings(self) -> list[findings.Finding]:
@@ -193,19 +192,20 @@ def describe(ranges: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
-def check_published(study: dict[str, Any], folder: Path | str) -> None:
+def check_published(study: dict[str, Any], range_tests: Iterable[str], folder: Path | str) -> None:
     """Read what a study is compared with as the report will, without any record of a run.
 
     Args:
         study: content of study.json.
+        range_tests: names of those that the study plans.
         folder: of the published numbers, curves and claims.
 
     Raises:
-        InputError: one of the files cannot be used, or names a cell that the study does not have.
+        InputError: one of the files cannot be used, or names a cell or a range test that the study does not have.
     """
     published.read(study["published"], study, directory=folder)
-    published_curves.read(study["published"], directory=folder)
-    claims.read(study["name"], directory=folder)
+    published_curves.read(study["published"], study, directory=folder)
+    findings.check(study, cells.group(study, []), range_tests, directory=folder)
 
 
 def collect(

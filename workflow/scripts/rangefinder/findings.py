@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import claim_metrics, claims
+from . import claim_metrics, claims, finder_rules
 from .cells import Cell
 from .claim_metrics import kind, tolerance
 from .errors import InputError
@@ -16,6 +16,8 @@ from .published import DIRECTORY
 from .statistics import Interval, mean_interval, paired_difference
 
 HOLDS, FAILS, UNDECIDED, NOT_RUN = "holds", "does not hold", "undecided", "not run"
+# What an LR range test finds itself, beside what the rules of other finders answer on its sweeps.
+ANSWERS = ("lr_min", "suggested_lr", "lr_max")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def findings(
     ranges: Sequence[Mapping[str, Any]],
     *,
     directory: Path | str = DIRECTORY,
+    partial: bool = False,
 ) -> list[Finding]:
     """Every claim about the study, each of its tests answered, in the order of the claims' file.
 
@@ -63,6 +66,8 @@ def findings(
         study: content of study.json.
         cells: of the study (`cells.group`), whether run or not.
         ranges: its LR ranges.
+        directory: where the claims are.
+        partial: whether `ranges` may lack some that the study plans; what is said of them is then not run.
 
     Raises:
         InputError: the claims cannot be used, or name cells or range tests that the study does not have.
@@ -75,17 +80,63 @@ def findings(
     for claim in claims.read(study["name"], directory=directory):
         for test in claim["tests"]:
             if test["relation"] == "range_within":
-                found.append(_of_range(claim, test, ranges, file))
-            elif test["relation"] == "best_within":
-                chosen = claims.select(cells, test["form"], test["a"], file, f"{test['key']}.a")
+                known = ranges
+                if partial:
+                    known = [entry for entry in ranges if entry["range_test"] == test["range_test"]]
+                found.append(_of_range(claim, test, known, file))
+                continue
+            chosen, other = _selected(test, cells, file)
+            if test["relation"] == "best_within":
                 found.append(_of_best(claim, test, chosen, cells))
             else:
-                chosen = claims.select(cells, test["form"], test["a"], file, f"{test['key']}.a")
-                other = None
-                if "b" in test:
-                    other = claims.select_one(cells, test["form"], test["b"], file, f"{test['key']}.b")
                 found.append(_deciding([_of_cells(claim, test, cell, other, cells) for cell in chosen]))
     return found
+
+
+def check(
+    study: Mapping[str, Any],
+    cells: Sequence[Cell],
+    range_tests: Iterable[str],
+    *,
+    directory: Path | str = DIRECTORY,
+) -> None:
+    """Whether every claim about the study names cells, range tests and answers that it will have.
+
+    Args:
+        study: content of study.json.
+        cells: of the study, none of them run yet.
+        range_tests: names of those that it plans.
+
+    Raises:
+        InputError: one does not, or the claims cannot be used.
+    """
+    file = claims.path(directory)
+    answers = (*ANSWERS, *finder_rules.RULES)
+    for claim in claims.read(study["name"], directory=directory):
+        for test in claim["tests"]:
+            if test["relation"] == "range_within":
+                _named(test, dict.fromkeys(range_tests, answers), file)
+            else:
+                _selected(test, cells, file)
+
+
+def _selected(test: Mapping[str, Any], cells: Sequence[Cell], file: Path) -> tuple[list[Cell], Cell | None]:
+    """The cells that a test is about, and the one that it holds them against."""
+    chosen = claims.select(cells, test["form"], test["a"], file, f"{test['key']}.a")
+    if "b" not in test:
+        return chosen, None
+    return chosen, claims.select_one(cells, test["form"], test["b"], file, f"{test['key']}.b")
+
+
+def _named(test: Mapping[str, Any], answers: Mapping[str, Iterable[str]], file: Path) -> None:
+    """Whether a test names a range test, and an answer of it, by `answers`: those of each range test."""
+    if test["range_test"] not in answers:
+        key = f"{test['key']}.range_test"
+        raise InputError("no such range test", file=file, key=key, value=test["range_test"], allowed=answers)
+    allowed = answers[test["range_test"]]
+    if test["answer"] not in allowed:
+        key = f"{test['key']}.answer"
+        raise InputError("no such answer", file=file, key=key, value=test["answer"], allowed=allowed)
 
 
 # --- verdicts ------------------------------------------------------------------------------------------
@@ -136,9 +187,11 @@ def _of_cells(
         else:
             high = -test["by"]
     decided = mean_interval(list(values.values())) if other is None else difference
-    verdict, note = decide(decided, low, high, tolerance(test)), _note(compared)
+    verdict, note = decide(decided, low, high, tolerance(test, cells, compared)), _note(compared)
     if any(cell.diverged() for cell in compared):
-        verdict = _diverged(test, cell, other)
+        # With a run still to come the other cell may do no better.
+        missing = any(cell.missing() for cell in compared)
+        verdict = NOT_RUN if missing else _lost(test, cell) if other is None else _diverged(test, cell, other)
     return Finding(
         claim,
         test,
@@ -153,10 +206,22 @@ def _of_cells(
     )
 
 
-def _diverged(test: Mapping[str, Any], cell: Cell, other: Cell | None) -> str:
+def _lost(test: Mapping[str, Any], cell: Cell) -> str:
+    """The verdict on a span of values where runs diverged: a cell that lost every run ends behind every value.
+
+    Only of what a run ends with: the best of its epochs, from before it diverged, may have been anywhere.
+    """
+    metric = test.get("metric", "")
+    if set(cell.diverged()) != set(cell.expected) or metric not in ("final_test_accuracy", "final_test_loss"):
+        return UNDECIDED
+    # An accuracy below every bound, a loss above every one.
+    return HOLDS if test["low" if kind(test) == "accuracy" else "high"] is None else FAILS
+
+
+def _diverged(test: Mapping[str, Any], cell: Cell, other: Cell) -> str:
     """The verdict where runs diverged: a cell that diverged in every run is behind one that completed every run."""
-    whole = [set(c.completed()) == set(c.expected) for c in (cell, other) if c is not None]
-    lost = [set(c.diverged()) == set(c.expected) for c in (cell, other) if c is not None]
+    whole = [set(c.completed()) == set(c.expected) for c in (cell, other)]
+    lost = [set(c.diverged()) == set(c.expected) for c in (cell, other)]
     if test["relation"] not in ("higher", "lower") or sorted(zip(whole, lost, strict=True)) != [
         (False, True),
         (True, False),
@@ -202,7 +267,8 @@ def _of_best(
         )
     inside, outside = (claim_metrics.values(cells, tops[key], test["metric"]) for key in (True, False))
     difference = paired_difference(inside, outside)
-    verdict = decide(difference, *((0.0, None) if sign > 0 else (None, 0.0)), tolerance(test))
+    least = tolerance(test, cells, list(tops.values()))
+    verdict = decide(difference, *((0.0, None) if sign > 0 else (None, 0.0)), least)
     return Finding(
         claim,
         test,
@@ -223,16 +289,10 @@ def _of_range(
     blank = Finding(claim, test, range_name(test), "", NOTHING, NOTHING, NOTHING, NOT_RUN, "", ())
     if not ranges:
         return blank
-    known = {entry["range_test"]: entry for entry in ranges}
-    entry = known.get(test["range_test"])
-    if entry is None:
-        key = f"{test['key']}.range_test"
-        raise InputError("no such range test", file=file, key=key, value=test["range_test"], allowed=known)
-    answers = {key: entry[key] for key in ("lr_min", "suggested_lr", "lr_max")} | entry["rules"]
-    if test["answer"] not in answers:
-        key = f"{test['key']}.answer"
-        raise InputError("no such answer", file=file, key=key, value=test["answer"], allowed=answers)
-    answer, rests = answers[test["answer"]], (f"lr_range/{entry['range_test']}",)
+    known = {entry["range_test"]: {key: entry[key] for key in ANSWERS} | entry["rules"] for entry in ranges}
+    _named(test, known, file)
+    answer, rests = known[test["range_test"]][test["answer"]], (f"lr_range/{test['range_test']}",)
+    entry = next(entry for entry in ranges if entry["range_test"] == test["range_test"])
     if not answer or answer["value"] is None:
         return replace(blank, verdict=UNDECIDED, note=f"no answer: {entry['status']}", runs=rests)
     ours = Interval(len(entry["seeds"]), answer["value"], answer["low"], answer["high"])

@@ -61,6 +61,17 @@ def loss(value: float | None) -> str:
     return MISSING if value is None or math.isnan(value) else f"{value:#.4g}".rstrip(".")
 
 
+def loss_interval(interval: Interval) -> str:
+    """A mean loss with its interval, to as many decimals: 0.1200 ± 0.0050, 187.0 ± 2.1."""
+    text = loss(interval.mean)
+    if interval.mean is None or interval.half is None:
+        return text
+    if "e" in text:
+        return f"{text} ± {interval.half:.3g}"
+    decimals = len(text.partition(".")[2])
+    return f"{text} ± {interval.half:.{decimals}f}"
+
+
 def ratio(value: float) -> str:
     """A ratio with two digits: 0.25, 1.0, 12, 0.0010."""
     return f"{value:#.2g}".rstrip(".")

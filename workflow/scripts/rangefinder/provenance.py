@@ -30,6 +30,7 @@ SHOWING = {
     "drawing",
     "durations",
     "findings",
+    "findings_page",
     "formats",
     "index",
     "panels",

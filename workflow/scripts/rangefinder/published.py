@@ -16,7 +16,7 @@ import pandas as pd
 
 from .cells import Cell
 from .errors import InputError
-from .statistics import mean_interval, verdict
+from .statistics import mean_interval, sampling_tolerance, verdict
 
 DIRECTORY = Path(__file__).resolve().parents[3] / "config" / "published"
 FORM = "as-published"
@@ -36,7 +36,7 @@ LOSSES = tuple(name for name in METRICS if name.endswith("_loss"))
 LOSS_TOLERANCE = 0.005
 
 # The best accuracy of SGD by form and schedule (`sgd_baselines`).
-Baselines = dict[tuple[str | None, str], float]
+Baselines = dict[tuple[str | None, str], float | None]
 
 
 # --- reading -------------------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def read(
         if header.count(column) != 1:
             message = f"the column {column!r} " + ("is missing" if column not in header else "stands twice")
             raise InputError(message, file=path, key="line 1", allowed=COLUMNS)
-    known = None if study is None else _planned(study)
+    known = None if study is None else planned(study)
     rows: list[dict[str, Any]] = []
     seen: dict[tuple, int] = {}
     for number, line in enumerate(table[1:], start=2):
@@ -112,15 +112,8 @@ def read(
             )
         seen[key] = number
         if known is not None and _key(row) not in known:
-            written = ",".join(line[header.index(axis)] for axis in AXES)
-            allowed = sorted(known.values(), key=lambda cell: -_likeness(cell, written))
-            raise InputError(
-                f"unknown cell: study {study['name']!r} has none in the form {FORM}",
-                file=path,
-                key=f"line {number}",
-                value=written,
-                allowed=[*allowed[:3], *([f"and {len(allowed) - 3} more"] if len(allowed) > 3 else [])],
-            )
+            name = ",".join(line[header.index(axis)] for axis in AXES)
+            raise unknown_cell(study, known, name, path, f"line {number}")
         rows.append(row)
     return rows
 
@@ -173,10 +166,41 @@ def _key(axes: Mapping[str, Any]) -> tuple:
     return tuple(float(axes[axis]) if isinstance(axes[axis], int) else axes[axis] for axis in AXES)
 
 
-def _planned(study: Mapping[str, Any]) -> dict[tuple, str]:
+def planned(study: Mapping[str, Any]) -> dict[tuple, str]:
     """The cells that can be compared, by key, each as a line of the file would name it."""
-    planned = [dict(run["axes"]) for run in study["runs"] if run["form"] == FORM]
-    return {_key(axes): ",".join(str(axes[axis]) for axis in AXES) for axes in planned}
+    cells = [dict(run["axes"]) for run in study["runs"] if run["form"] == FORM]
+    return {_key(axes): written(axes) for axes in cells}
+
+
+def written(axes: Mapping[str, Any]) -> str:
+    """A cell as a line of the file would name it."""
+    return ",".join(str(axes[axis]) for axis in AXES)
+
+
+def is_planned(axes: Mapping[str, Any], known: Mapping[tuple, str]) -> bool:
+    """Whether a cell is one of `planned`."""
+    return _key(axes) in known
+
+
+def unknown_cell(
+    study: Mapping[str, Any], known: Mapping[tuple, str], name: str, path: Path, key: str
+) -> InputError:
+    """The error for a cell that the study does not have, with those that are most like it.
+
+    Args:
+        study: content of study.json.
+        known: its cells (`planned`).
+        name: the cell, as `written`.
+        path, key: where it stands.
+    """
+    allowed = sorted(known.values(), key=lambda cell: -_likeness(cell, name))
+    return InputError(
+        f"unknown cell: study {study['name']!r} has none in the form {FORM}",
+        file=path,
+        key=key,
+        value=name,
+        allowed=[*allowed[:3], *([f"and {len(allowed) - 3} more"] if len(allowed) > 3 else [])],
+    )
 
 
 def _likeness(one: str, other: str) -> float:
@@ -237,7 +261,8 @@ def _verdict(cell: Cell, values: Sequence[float], row: Mapping[str, Any]) -> str
     if row["value"] is None:
         return "not published"
     if row["metric"] not in LOSSES:
-        return verdict(values, row["value"])
+        ours = mean_interval(values).mean
+        return verdict(values, row["value"], tolerance=sampling_tolerance(ours, cell.test_images()))
     found = verdict(values, row["value"], tolerance=LOSS_TOLERANCE)
     return {"better": "worse", "worse": "better"}.get(found, found)  # the lower loss is the better one
 
@@ -259,15 +284,21 @@ def metric_values(baselines: Baselines, cell: Cell, metric: str) -> dict[int, fl
 def sgd_baselines(cells: Sequence[Cell]) -> Baselines:
     """The base lines of the LARS write-up: the best accuracy on the test set of any SGD run, over batch sizes.
 
-    Taken over the cells of a form and schedule, as a mean over seeds; left out while no such run is complete.
+    Taken over the cells of a form and schedule, as a mean over seeds; None while no such run is complete. A form and
+    schedule that SGD has alone, or not at all, is left out: nothing is held against it there.
     """
+    optimizers: dict[tuple[str | None, str], set[str]] = {}
+    for cell in cells:
+        optimizers.setdefault((cell.form, cell.axes["schedule"]), set()).add(cell.axes["optimizer"])
     best: Baselines = {}
     for cell in cells:
-        if any(run["run"]["parameters"]["optimizer"]["name"] == "SGD" for run in cell.runs.values()):
+        place = cell.form, cell.axes["schedule"]
+        if len(optimizers[place]) > 1 and any(
+            run["run"]["parameters"]["optimizer"]["name"] == "SGD" for run in cell.runs.values()
+        ):
             mean = mean_interval(list(cell.values("best_test_accuracy").values())).mean
-            place = cell.form, cell.axes["schedule"]
-            if mean is not None:
-                best[place] = max(mean, best.get(place, mean))
+            known = [value for value in (mean, best.get(place)) if value is not None]
+            best[place] = max(known, default=None)
     return best
 
 

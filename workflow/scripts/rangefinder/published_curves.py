@@ -16,7 +16,7 @@ import pandas as pd
 
 from . import validation
 from .errors import InputError
-from .published import AXES, DIRECTORY
+from .published import AXES, DIRECTORY, is_planned, planned, unknown_cell, written
 
 # The unit in which a curve's x counts, and the column that our records have for it.
 QUANTITIES = {"train_loss": ("step", "steps", "loss"), "test_loss": ("epoch", "epochs", "test_loss")}
@@ -49,11 +49,18 @@ class Curve:
         return np.array([values.get(point, np.nan) for point in self.x], dtype=np.float64)
 
 
-def read(name: str, *, directory: Path | str = DIRECTORY) -> list[Curve]:
+def read(
+    name: str, study: Mapping[str, Any] | None = None, *, directory: Path | str = DIRECTORY
+) -> list[Curve]:
     """The curves published beside the numbers of this name; none where there is no ``curves/<name>.yaml``.
 
+    Args:
+        name: the file's stem.
+        study: content of study.json; every curve must then be of one of its cells in the form as-published.
+        directory: where ``curves`` is.
+
     Raises:
-        InputError: the list or a file of it cannot be used.
+        InputError: the list or a file of it cannot be used, or it names an unknown cell.
     """
     index = Path(directory) / "curves" / f"{name}.yaml"
     if not index.is_file():
@@ -61,6 +68,7 @@ def read(name: str, *, directory: Path | str = DIRECTORY) -> list[Curve]:
     entries = validation.read_yaml(index)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InputError("is not a list of curves", file=index)
+    known = None if study is None else planned(study)
     curves = []
     for position, entry in enumerate(entries):
         for key in (*entry, *ENTRY_KEYS):
@@ -76,6 +84,14 @@ def read(name: str, *, directory: Path | str = DIRECTORY) -> list[Curve]:
             raise InputError(
                 "unknown quantity", file=index, key=key, value=entry["quantity"], allowed=QUANTITIES
             )
+        for axis in AXES:
+            if not isinstance(entry[axis], str | int | float) or isinstance(entry[axis], bool):
+                place = f"[{position}].{axis}"
+                raise InputError(
+                    "not usable", file=index, key=place, value=entry[axis], allowed="text or a number"
+                )
+        if known is not None and not is_planned(entry, known):
+            raise unknown_cell(study, known, written(entry), index, f"[{position}]")
         x, y = _points(index.parent / entry["file"], QUANTITIES[entry["quantity"]][0], entry["quantity"])
         axes = {axis: entry[axis] for axis in AXES}
         curves.append(Curve(axes, entry["quantity"], x, y, entry["source"], entry["revision"]))

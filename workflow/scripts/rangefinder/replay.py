@@ -2,7 +2,7 @@
 
 Of the runs as published whose losses were not published it prints what they did instead.
 
-PYTHONPATH=workflow/scripts python -m rangefinder.replay results/sgd-schedules
+PYTHONPATH=workflow/scripts python -m rangefinder.replay results/sgd-schedules [--published config/published]
 """
 
 from __future__ import annotations
@@ -18,10 +18,22 @@ from .errors import InputError
 TOLERANCES = (1e-4, 5e-4, 1e-3)
 
 
-def tables(folder: Path) -> str:
-    """One table for each run as published that has a record; first those with a published curve of training losses."""
+def tables(folder: Path, directory: Path = published.DIRECTORY) -> str:
+    """One table for each run as published that has a record; first those with a published curve of training losses.
+
+    Args:
+        folder: results of the study.
+        directory: of the published numbers that the study names, beside the folder of its study files.
+
+    Raises:
+        InputError: a record or a curve cannot be used, or no run as published has a record.
+    """
     study = records.read_json(folder / "study.json", "study")
-    curves = [c for c in published_curves.read(study["published"]) if c.quantity == "train_loss"]
+    if not study["published"]:
+        raise InputError("names no published numbers to be laid over", file=folder / "study.json")
+    published.file(study["published"], directory)
+    found = published_curves.read(study["published"], study, directory=directory)
+    curves = [curve for curve in found if curve.quantity == "train_loss"]
     compared, alone = [], []
     for entry in study["runs"]:
         place = folder / "runs" / entry["run"]
@@ -77,7 +89,15 @@ def _own(name: str, run: dict) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="results of the study, results/sgd-schedules")
+    parser.add_argument(
+        "--published",
+        type=Path,
+        default=published.DIRECTORY,
+        metavar="FOLDER",
+        help="of the published numbers and curves (default: config/published of this checkout)",
+    )
+    arguments = parser.parse_args()
     try:
-        print(tables(parser.parse_args().folder))
+        print(tables(arguments.folder, arguments.published))
     except (InputError, OSError) as error:
         sys.exit(str(error))

@@ -75,8 +75,21 @@ def train_seconds(run: Mapping[str, Any], until: int | None = None) -> float:
     )
 
 
-def baseline(cells: Sequence[Cell], form: str | None) -> float | None:
-    """What "baseline" means: the best mean final test accuracy at the smallest batch size, less one point."""
+def targets(cells: Sequence[Cell]) -> dict[tuple[str | None, str], float | None]:
+    """The test accuracy that "time to baseline" runs to, by form and schedule: the base line less one point.
+
+    Where a write-up is reproduced, its base line, which `CLOSEST` is near to: the best accuracy of SGD at the same
+    schedule (`published.sgd_baselines`). In a study without a form, and where SGD and another optimizer do not share a
+    schedule, one for all schedules of a form: the best mean final test accuracy at the smallest batch size.
+    """
+    lines = {place: value for place, value in sgd_baselines(cells).items() if place[0]}
+    places = {(cell.form, cell.axes["schedule"]): None for cell in cells}
+    common = {form: _best_of_smallest(cells, form) for form in {form for form, _ in places}}
+    found = {place: lines[place] if place in lines else common[place[0]] for place in places}
+    return {place: None if line is None else line - 0.01 for place, line in found.items()}
+
+
+def _best_of_smallest(cells: Sequence[Cell], form: str | None) -> float | None:
     candidates = [cell for cell in cells if cell.form == form and cell.values("final_test_accuracy")]
     if not candidates:
         return None
@@ -86,21 +99,21 @@ def baseline(cells: Sequence[Cell], form: str | None) -> float | None:
         for cell in candidates
         if cell.axes["batch_size"] == smallest
     ]
-    return max(means) - 0.01
+    return max(means)
 
 
 def time(cells: Sequence[Cell]) -> pd.DataFrame:
     """One row per cell: means over completed runs, in seconds of training alone.
 
     ``to_best_validation_s`` and ``to_best_test_s`` are up to the epoch that is best on that split; ``to_baseline_s`` up
-    to the first epoch whose test accuracy is at the form's ``baseline``, "not reached" if any run misses it, and
+    to the first epoch whose test accuracy is at ``baseline`` (`targets`), "not reached" if any run misses it, and
     ``reached`` says how many did. A time that does not exist is a word that says why: "not run", "diverged", "no
-    validation split".
+    validation split", "no base line" (no run that would give it is complete).
     """
     axes, rows = varying(cells), []
-    targets = {form: baseline(cells, form) for form in {cell.form for cell in cells}}
+    goals = targets(cells)
     for cell in cells:
-        runs, target = list(cell.completed().values()), targets[cell.form]
+        runs, target = list(cell.completed().values()), goals[cell.form, cell.axes["schedule"]]
         row = _axes(cell, axes) | {
             "completed": len(runs),
             "device": ", ".join(sorted({r["machine"]["device"] for r in runs})),
@@ -118,7 +131,8 @@ def time(cells: Sequence[Cell]) -> pd.DataFrame:
         found = [train_seconds(run, hit) for run, hit in zip(runs, hits, strict=False) if hit is not None]
         whole = bool(found) and len(found) == len(cell.runs)
         row["baseline"] = target
-        row["to_baseline_s"] = mean_interval(found).mean if whole else "not reached" if cell.runs else none
+        missed = "no base line" if target is None and runs else "not reached" if cell.runs else none
+        row["to_baseline_s"] = mean_interval(found).mean if whole else missed
         row["reached"] = f"{len(found)}/{len(cell.runs)}"
         epochs = [len(run["machine"]["epochs"]) for run in runs]
         images = [run["run"]["samples"]["train"] for run in runs]
