@@ -36,24 +36,34 @@ def problem(steps=STEPS, seed=0):
     return weights, gradients
 
 
+def all_but(places, weights, gradients):
+    """The same problem without some of its tensors."""
+    kept = [i for i in range(len(weights)) if i not in places]
+    return [weights[i] for i in kept], [[step[i] for i in kept] for step in gradients]
+
+
 def changing_lrs(steps=STEPS):
     """Warm-up, decay over nine decades, an LR of 0, and a high one."""
-    lrs = np.concatenate([np.linspace(1e-3, 2, 20), np.geomspace(2, 1e-9, steps - 22), [0.0, 5.0]])
+    # Not 5: a step of it without a gradient and with γ outside leaves 1 − 5·η/(1 − m) = 0 of the weights.
+    lrs = np.concatenate([np.linspace(1e-3, 2, 20), np.geomspace(2, 1e-9, steps - 22), [0.0, 4.0]])
     return [float(lr) for lr in lrs]
 
 
 def algorithm1(
     weights, gradients, lrs, *, m, beta, eta, eps=0.0, clip=False, outside=False, nesterov=False, adapted=None
 ):
-    """Algorithm 1 of You, Gitman and Ginsburg 2017, with the options, written down once more in numpy."""
+    """Algorithm 1 of You, Gitman and Ginsburg 2017, with the options, written down once more in numpy.
+
+    λ is the paper's but where ‖w‖ = 0, or where its denominator is 0: there it is 1.
+    """
     weights = [w.copy() for w in weights]
     velocities = [np.zeros_like(w) for w in weights]
     for gamma, step in zip(lrs, gradients, strict=True):
         for i, g in enumerate(step):
             w_norm, g_norm = math.sqrt((weights[i] ** 2).sum()), math.sqrt((g**2).sum())
-            trust = 1.0
-            if w_norm > 0 and g_norm > 0 and (adapted is None or i in adapted):
-                trust = eta * w_norm / (g_norm + beta * w_norm + eps)
+            trust, denominator = 1.0, g_norm + beta * w_norm + eps
+            if w_norm > 0 and denominator > 0 and (adapted is None or i in adapted):
+                trust = eta * w_norm / denominator
                 if clip:
                     trust = min(trust / gamma, 1.0) if gamma else 1.0
             inner, outer = (trust, gamma) if outside else (gamma * trust, 1.0)
@@ -148,7 +158,7 @@ def test_not_adapted_is_sgd():
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("clip", [False, True])
 def test_equals_timm(foreach, nesterov, clip):
-    weights, gradients = problem()
+    weights, gradients = all_but(ZERO_GRADIENTS, *problem())  # λ = 1 there in theirs
     lrs = [min(lr, 1.0) for lr in changing_lrs() if lr > 0]  # timm divides by the LR to clip
     shared = {"momentum": 0.9, "weight_decay": 5e-3, "nesterov": nesterov, "eps": 1e-8}
     ours, theirs = parameters(weights), parameters(weights)
@@ -164,9 +174,7 @@ def test_equals_timm(foreach, nesterov, clip):
 @pytest.mark.parametrize("inside", [False, True])
 def test_equals_pytorch_optimizer(foreach, inside):
     """γ stands outside in theirs: the same at a changing LR with `lr_outside`, at a constant one without."""
-    places = sorted(set(range(len(SHAPES))) - ZERO_GRADIENTS)  # λ = η/β there in theirs
     weights, gradients = problem()
-    weights, gradients = [weights[i] for i in places], [[step[i] for i in places] for step in gradients]
     lrs = [0.7] * STEPS if inside else changing_lrs()
     ours, theirs = parameters(weights), parameters(weights)
     groups = [
@@ -191,6 +199,29 @@ def test_lr_inside_the_momentum_differs_from_outside_once_the_lr_changes():
     assert_close(ends[False, "constant"], ends[True, "constant"], 1e-12)
     with pytest.raises(AssertionError):
         assert_close(ends[False, "falling"], ends[True, "falling"], 1e-3)
+
+
+@pytest.mark.parametrize("foreach", [False, True])
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, 0.9),  # λ = η/β = 20, v = λ·β·w
+        ({"momentum": 0.9}, 0.9),  # the first step of the fused kernel
+        ({"eps": 5e-3}, 0.95),
+        ({"clip": True}, 0.995),  # λ at most 1
+        ({"lr_outside": True}, 0.9),
+        ({"weight_decay": 0.0}, 1.0),  # 0.1/0: nothing to scale
+        ({"adapt": False}, 0.995),
+    ],
+    ids=str,
+)
+def test_without_a_gradient_weights_decay_by_the_formula(options, expected, foreach):
+    p = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
+    options = {"momentum": 0.0, "weight_decay": 5e-3, "trust_coefficient": 0.1} | options
+    optimizer = LARS([p], lr=1.0, foreach=foreach, **options)
+    p.grad = torch.zeros(1, dtype=torch.float64)
+    optimizer.step()
+    assert p.item() == pytest.approx(expected, abs=1e-14)
 
 
 @pytest.mark.parametrize("foreach", [False, True])

@@ -1,21 +1,27 @@
-"""The tables of docs/writeups.md: runs laid over the published losses, and the run that has none to be laid over."""
+"""Write-up 1 replayed: the tables of docs/writeups.md, the records they are made from, the first steps anew."""
 
 import gzip
 from pathlib import Path
 
 import numpy as np
 import pytest
-from rangefinder import published, published_curves, records, replay, study
+import torch
+from genuine import FOLDER, needs_mnist
+from rangefinder import data, published, published_curves, records, replay, resolution, study
+from rangefinder.clocks import Clocks
 from rangefinder.errors import InputError
+from rangefinder.trainer import Trainer
 from test_records import MACHINE, example_run
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS, PER_EPOCH = 14_070, 469
-RUNS = {
-    schedule: f"published-sgd-{schedule}-bs128-lr1e_05-seed1024"
-    for schedule in ("none", "exponential-growing")
+STORED = {
+    1: "published-sgd-step-growing-bs128-lr1e_05-seed1024",
+    2: "published-sgd-onecycle-bs128-lr2-seed1024",
+    3: "published-sgd-exponential-growing-bs128-lr1e_05-seed1024",
+    4: "published-sgd-none-bs128-lr1e_05-seed1024",
 }
-STORED = ROOT / "docs/gallery/writeup1-experiment3"
+RUNS = {"none": STORED[4], "exponential-growing": STORED[3]}
 
 
 @pytest.fixture
@@ -44,10 +50,10 @@ def write(folder, run, losses, *, diverged=False):
     records.write_run(folder / "runs" / run, record, MACHINE, columns, steps)
 
 
-def published_losses():
-    curves = published_curves.read("sgd_schedules")
-    (curve,) = [c for c in curves if c.axes["schedule"] == "none" and c.quantity == "train_loss"]
-    return curve.y.copy()
+def published_losses(number=4):
+    """Training losses of experiment 1, 2 or 4 of write-up 1, float64 [14,070], read without the engine."""
+    file = ROOT / f"config/published/curves/writeup1_exp{number}_train_loss.csv.gz"
+    return np.loadtxt(file, delimiter=",", skiprows=1, usecols=1)
 
 
 def test_a_run_is_laid_over_its_published_losses_step_by_step(folder):
@@ -120,33 +126,107 @@ def test_nothing_to_lay_over_anything_is_said(folder):
 
 
 @pytest.fixture(scope="module")
-def experiment3(tmp_path_factory):
-    """The stored record of experiment 3 as a run's folder, checked against its own digests when it is read."""
-    place = tmp_path_factory.mktemp("writeup1") / "runs" / RUNS["exponential-growing"]
-    place.mkdir(parents=True)
-    for name in ("run.json", "machine.json", "epochs.csv"):
-        (place / name).write_bytes((STORED / name).read_bytes())
-    (place / "steps.csv").write_bytes(gzip.decompress((STORED / "steps.csv.gz").read_bytes()))
-    return place
+def stored(tmp_path_factory):
+    """The stored records as the study's folder; each is checked against its own digests when it is read."""
+    folder = tmp_path_factory.mktemp("writeup1")
+    planned = study.load(ROOT / "config/studies/sgd-schedules.yaml").record()
+    records.write_json(folder / "study.json", planned)
+    for number, run in STORED.items():
+        place, kept = folder / "runs" / run, ROOT / f"docs/gallery/writeup1-experiment{number}"
+        place.mkdir(parents=True)
+        for name in ("run.json", "machine.json", "epochs.csv"):
+            (place / name).write_bytes((kept / name).read_bytes())
+        (place / "steps.csv").write_bytes(gzip.decompress((kept / "steps.csv.gz").read_bytes()))
+    return folder
 
 
-def test_the_stored_record_of_experiment_3_is_the_studys_own_run(experiment3):
-    run = records.read_run(experiment3)
-    planned = study.load(ROOT / "config/studies/sgd-schedules.yaml").runs[RUNS["exponential-growing"]]
+def losses_of(stored, number):
+    return records.read_run(stored / "runs" / STORED[number])["steps"]["loss"]
+
+
+def per_epoch(factor):
+    return 1e-5 * factor ** (np.arange(STEPS) // PER_EPOCH)
+
+
+def one_cycle():
+    """The LR of every step by torch's own scheduler."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2.0, total_steps=STEPS)
+    lrs = []
+    for _ in range(STEPS):
+        lrs.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return lrs
+
+
+LRS = {1: lambda: per_epoch(1.52), 2: one_cycle, 3: lambda: per_epoch(1.5), 4: lambda: per_epoch(1.0)}
+
+
+@pytest.mark.parametrize("number", STORED)
+def test_a_stored_record_is_the_studys_own_run(number, stored):
+    run = records.read_run(stored / "runs" / STORED[number])
+    planned = study.load(ROOT / "config/studies/sgd-schedules.yaml").runs[STORED[number]]
     settings = ("dataset", "model", "optimizer", "schedule", "lr", "batch_size", "epochs", "order", "seed")
-    assert all(run["run"]["parameters"][name] == planned.parameters[name] for name in settings)
+    parameters = resolution.resolve(planned.spec["parameters"], None)
+    assert all(run["run"]["parameters"][name] == parameters[name] for name in settings)
     assert len(run["steps"]["loss"]) == run["run"]["steps"] == STEPS
-    np.testing.assert_allclose(run["steps"]["lr"], 1e-5 * 1.5 ** (np.arange(STEPS) // PER_EPOCH), rtol=1e-12)
+    np.testing.assert_allclose(run["steps"]["lr"], LRS[number](), rtol=1e-12)
 
 
-def test_experiment_3_begins_as_the_published_experiments_do(experiment3):
+@pytest.mark.parametrize(
+    ("number", "steps", "tolerance"), [(1, 10_000, 5e-4), (2, 200, 1e-3), (4, STEPS, 1e-4)]
+)
+def test_a_stored_record_is_as_near_to_the_published_losses_as_it_must_be(number, steps, tolerance, stored):
+    apart = np.abs(losses_of(stored, number) - published_losses(number))[:steps]
+    assert len(apart) == steps
+    assert apart.max() <= tolerance
+
+
+def test_experiment_3_begins_as_the_published_experiments_do(stored):
     """Its first epoch has their LR, from the same weights on the same batches."""
-    losses = records.read_run(experiment3)["steps"]["loss"]
-    assert np.abs(losses - published_losses())[:PER_EPOCH].max() < 1e-5
-    assert np.abs(losses - published_losses())[PER_EPOCH : 2 * PER_EPOCH].max() > 1e-4
+    apart = np.abs(losses_of(stored, 3) - published_losses(4))
+    assert apart[:PER_EPOCH].max() < 1e-5
+    assert apart[PER_EPOCH : 2 * PER_EPOCH].max() > 1e-4
 
 
-def test_the_table_of_experiment_3_in_the_docs_is_that_of_its_record(experiment3, folder):
-    (folder / "runs").symlink_to(experiment3.parent)
+def test_the_tables_in_the_docs_are_those_of_the_records(stored):
     page = (ROOT / "docs/writeups.md").read_text()
-    assert replay.tables(folder).strip() in page
+    tables = replay.tables(stored).strip()
+    assert tables in page
+    assert [line[4:] for line in tables.splitlines() if line.startswith("### ")] == [
+        STORED[number] for number in (1, 2, 4, 3)
+    ]
+
+
+def test_two_machines_of_ours_end_apart_where_the_docs_say_so(stored):
+    """CPU and H200, from the records of both: the rows of the table are made from them."""
+    page = (ROOT / "docs/writeups.md").read_text()
+    for number, run in STORED.items():
+        cells = [str(number)]
+        for name in ("final_test_loss", "final_test_accuracy"):
+            for place in (stored, ROOT / "docs/gallery/nvidia-h200/sgd-schedules"):
+                value = records.read_json(place / "runs" / run / "run.json", "run")["results"][name]
+                cells.append(f"{value:.4g}" if name.endswith("loss") else f"{100 * value:.2f}")
+        assert f"| {' | '.join(cells)} |" in page
+
+
+@pytest.fixture(scope="module")
+def mnist(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "mnist"
+    data.prepare({"name": "mnist", "resize": 32}, folder, data_dir=FOLDER)
+    return data.load(folder)
+
+
+@needs_mnist
+@pytest.mark.parametrize(("number", "steps", "tolerance"), [(2, 200, 1e-3), (4, 40, 1e-5)])
+def test_training_from_the_study_follows_the_published_losses(number, steps, tolerance, mnist):
+    """Data, initialisation, order, optimizer and schedule at once, OneCycleLR's cycle of the momentum included."""
+    planned = study.load(ROOT / "config/studies/sgd-schedules.yaml").runs[STORED[number]]
+    parameters = resolution.resolve(planned.spec["parameters"], None)
+    parameters |= {"steps": steps, "eval_every": 30}
+    trainer = Trainer(parameters, mnist, device=torch.device("cpu"), clocks=Clocks())
+    trainer.train()
+    apart = np.abs(trainer.step_table()["loss"] - published_losses(number)[:steps])
+    assert len(apart) == steps
+    assert apart.max() <= tolerance

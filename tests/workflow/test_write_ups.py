@@ -1,6 +1,7 @@
 """The studies of the write-ups, shrunk, through the whole chain on the genuine MNIST and CIFAR-10."""
 
 import shutil
+from collections import Counter
 
 import pandas as pd
 import pytest
@@ -55,6 +56,44 @@ def test_both_studies_of_lenet5_run_to_their_reports(tmp_path):
         (folder / "report.html").unlink()
         finish(place, "lenet5-mnist", "sgd-schedules", trial=trial)
         assert digests(folder) == before
+
+
+@needs_cifar10
+def test_five_attempts_at_all_batches_and_put_right_run_to_their_report(tmp_path):
+    """The whole study in one run, on a small network with batch normalisation in place of ResNet-50."""
+    place = Workplace(tmp_path)
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    file = tmp_path / "config/studies/lars-cifar10.yaml"
+    text = file.read_text()
+    for own, small in (
+        ("name: ResNet50\n  stem: imagenet\n", "name: BNCNN\n  widths: [4, 8, 8]\n"),
+        ("model: {stem: cifar, classes: 10}", "model: {classes: 10}"),
+    ):
+        assert own in text
+        text = text.replace(own, small)
+    file.write_text(text)
+    trial = (
+        "{epochs: 2, seeds: 1, train_samples: 160, validation_samples: 32, test_samples: 50, batch_divisor: 64"
+        ", steps_per_decade: 2}"
+    )
+    runs = finish(place, "lars-cifar10", trial=trial)
+    published = {
+        run: record["run"]["parameters"] for run, record in runs.items() if run.startswith("attempt")
+    }
+    assert (len(runs), len(published)) == (119, 105)
+    assert Counter(parameters["batch_size"] for parameters in published.values()) == {
+        2 * 2**power: 15 for power in range(7)
+    }
+    # Three optimizers, from the same weights on the same batch; He initialisation from attempt 3 on.
+    for number in range(1, 6):
+        for size in (128 * 2**power for power in range(7)):
+            three = [
+                runs[f"attempt{number}-{optimizer}-attempt{number}-bs{size}-seed0"]
+                for optimizer in ("sgd", "lars-writeup", "lars")
+            ]
+            assert len({record["steps"]["loss"][0] for record in three}) == 1
+            initialised = {record["run"]["parameters"]["initialisation"] for record in three}
+            assert initialised == {"default" if number < 3 else "kaiming_uniform_fan_in"}
 
 
 @needs_cifar10

@@ -22,7 +22,9 @@ class LAMB(Layerwise):
         u = m̂ / (√v̂ + eps) + λ·x
         x ← x − η · φ(‖x‖)/‖u‖ · u
 
-    Where φ(‖x‖) = 0 or ‖u‖ = 0 the trust ratio is 1, so that a tensor that starts at zero moves.
+    In one place this is a convention and not the paper: where φ(‖x‖) = 0 the trust ratio is 1, not 0, so that a
+    tensor that starts at zero moves. It is also 1 where u = 0, and nothing moves. A gradient of 0 is no such case:
+    u is then the decay and what is left of the moments.
 
     Args:
         params: parameters or groups. A group may set any argument, ``adapt`` among them.

@@ -22,9 +22,11 @@ class LARS(LayerwiseSGD):
         v ← m·v + γ·λ·(g + β·w)
         w ← w − v
 
-    Where ‖w‖ = 0 or ‖g‖ = 0, λ says nothing (it would freeze a bias that starts at zero, or be 0/0): λ is 1
-    there, a plain step with γ, as in TensorFlow's, timm's and NVIDIA's implementations. The same holds for
-    tensors that are not adapted.
+    In one place this is a convention and not the paper: where ‖w‖ = 0, λ is 1, a plain step with γ, as in
+    TensorFlow's, timm's and NVIDIA's implementations. The paper has λ = 0 there, and a bias that starts at zero
+    could never move. λ is also 1 where its denominator is 0 (g = 0, β = 0, eps = 0: nothing to scale), and for
+    tensors that are not adapted. Where g alone is 0, λ is the paper's η·‖w‖ / (β·‖w‖ + eps), and such tensors
+    decay by γ·λ·β.
 
     Args:
         params: parameters or groups. A group may set any argument, ``adapt`` among them.
@@ -74,12 +76,13 @@ class LARS(LayerwiseSGD):
     def _factors(self, group: dict[str, Any], weight_norm: float | None, grad_norm: float | None) -> Factors:
         lr, momentum = float(group["lr"]), group["momentum"]
         ratio = 1.0
-        # Not `> 0`: a gradient that is not a number has to reach the weights, where it is noticed.
-        if weight_norm is not None and weight_norm != 0 and grad_norm != 0:
+        if weight_norm is not None:
             denominator = grad_norm + group["weight_decay"] * weight_norm + group["eps"]
-            ratio = group["trust_coefficient"] * weight_norm / denominator
-            if group["clip"]:
-                ratio = min(ratio / lr, 1.0) if lr > 0 else 1.0
+            # Not `> 0`: a gradient that is not a number has to reach the weights, where it is noticed.
+            if weight_norm != 0 and denominator != 0:
+                ratio = group["trust_coefficient"] * weight_norm / denominator
+                if group["clip"]:
+                    ratio = min(ratio / lr, 1.0) if lr > 0 else 1.0
         return Factors(momentum, ratio, lr) if group["lr_outside"] else Factors(momentum, lr * ratio, 1.0)
 
     def _device_factors(
@@ -92,7 +95,7 @@ class LARS(LayerwiseSGD):
             ratio = group["trust_coefficient"] * weight_norms / denominator
             if group["clip"]:
                 ratio = (ratio / lr).clamp(max=1.0)
-            ratio = torch.where((weight_norms != 0) & (grad_norms != 0), ratio, 1.0)
+            ratio = torch.where((weight_norms != 0) & (denominator != 0), ratio, 1.0)
         return Factors(momentum, ratio, lr) if group["lr_outside"] else Factors(momentum, lr * ratio, 1.0)
 
 
