@@ -3,12 +3,13 @@
 import json
 import math
 import os
+import shutil
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rangefinder import records
+from rangefinder import lr_range, records
 from rangefinder.errors import InputError
 
 
@@ -144,6 +145,97 @@ def test_a_foreign_record_is_refused(folder, change, message):
     (folder / "run.json").write_text(json.dumps(record))
     with pytest.raises(InputError, match=message):
         records.read_run(folder)
+
+
+def example_sweep(**changes) -> dict:
+    return {
+        "study": "s",
+        "range_test": "sgd",
+        "seed": 0,
+        "parameters": {"optimizer": {"name": "SGD"}, "batch_size": 50, "seed": 0},
+        "digest": "d" * 64,
+        "spec_digest": "s" * 64,
+        "steps_per_decade": 50.0,
+        "steps": 41,
+        "stopped": None,
+        "provenance": {"engine_digest": "e", "data_digest": "d", "version": "1"},
+    } | changes
+
+
+def write_sweep(folder, **changes):
+    rows = np.arange(41)
+    columns = {"step": rows, "lr": 1e-3 * 10 ** (rows / 10), "loss": 2.3 - rows / 100}
+    columns |= {name: np.full(41, np.nan) for name in ("accuracy", "validation_loss")}
+    records.write_sweep(folder, example_sweep(**changes), MACHINE, columns)
+
+
+@pytest.mark.parametrize(
+    ("place", "key", "got", "allowed"),
+    [
+        ("other/lr_range/sgd/seed0", "study", "'s'", "other"),
+        ("s/lr_range/adam/seed0", "range_test", "'sgd'", "adam"),
+        ("s/lr_range/sgd/seed1", "seed", "0", "seed1"),
+    ],
+)
+def test_a_sweep_that_was_copied_into_another_ones_folder_is_refused(tmp_path, place, key, got, allowed):
+    made = tmp_path / "s/lr_range/sgd/seed0"
+    write_sweep(made)
+    assert records.read_sweep(made)["sweep"]["seed"] == 0
+    shutil.copytree(made, tmp_path / place)
+    for read in (
+        lambda: records.read_sweep(tmp_path / place),
+        lambda: records.check(tmp_path / place / "sweep.csv"),
+    ):
+        with pytest.raises(InputError, match=rf"{key}: record belongs elsewhere") as error:
+            read()
+        assert f"{place}/sweep.json: " in str(error.value)
+        assert str(error.value).endswith(f"(got {got}); allowed: {allowed}")
+
+
+def test_an_lr_range_that_was_copied_into_another_ones_folder_is_refused(tmp_path):
+    made = tmp_path / "s/lr_range/sgd"
+    write_sweep(made / "seed0")
+    records.write_json(made / "range.json", lr_range.record([records.read_sweep(made / "seed0")]))
+    records.write_json(made / "other.json", lr_range.record([records.read_sweep(made / "seed0")]))
+    assert records.read_range(made / "range.json") == records.read_range(made / "range.json", "s")
+    with pytest.raises(InputError, match=r"range\.json: study: record belongs elsewhere"):
+        records.read_range(made / "range.json", "digits")
+    for place, key in (("other/lr_range/sgd", "study"), ("s/lr_range/adam", "range_test")):
+        shutil.copytree(made, tmp_path / place)
+        for read in (records.read_range, records.check):
+            with pytest.raises(InputError, match=rf"{place}/range\.json: {key}: record belongs elsewhere"):
+                read(tmp_path / place / "range.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 0}, r"seed: the same seed twice"),
+        ({"study": "t"}, r"study: sweeps of one range test differ"),
+        ({"range_test": "adam"}, r"range_test: sweeps of one range test differ"),
+        (
+            {"parameters": {"optimizer": {"name": "Adam"}, "batch_size": 50, "seed": 1}},
+            r"parameters\.optimizer: ",
+        ),
+        (
+            {"parameters": {"optimizer": {"name": "SGD"}, "seed": 1}},
+            r"parameters\.batch_size: ",
+        ),
+        ({"provenance": {"engine_digest": "e", "data_digest": "x", "version": "1"}}, r"data_digest: "),
+        ({"steps_per_decade": 10.0}, r"steps_per_decade: "),
+    ],
+)
+def test_sweeps_that_differ_in_more_than_their_seed_give_no_range(tmp_path, changes, message):
+    one, two = tmp_path / "s/lr_range/sgd/seed0", tmp_path / "s/lr_range/sgd/seed1"
+    write_sweep(one)
+    good = {"seed": 1, "parameters": example_sweep()["parameters"] | {"seed": 1}}
+    write_sweep(two, **good, provenance={"engine_digest": "other", "data_digest": "d", "version": "2"})
+    sweeps = [records.read_sweep(folder) for folder in (one, two)]
+    assert lr_range.record(sweeps)["seeds"] == [0, 1]
+    bad = sweeps[1] | {"sweep": sweeps[1]["sweep"] | changes}
+    with pytest.raises(InputError, match=message) as error:
+        lr_range.record([sweeps[0], bad])
+    assert all(str(folder / "sweep.json") in str(error.value) for folder in (one, two))
 
 
 @pytest.mark.parametrize("name", ["machine.json", "epochs.csv", "steps.csv"])

@@ -163,6 +163,23 @@ def test_an_edited_record_is_refused_by_name(copy):
     assert f"runs/{RUNS[0]}/run.json: checksum: record was changed after it was written" in output
 
 
+def test_a_sweep_or_lr_range_of_another_test_is_refused_by_name(copy):
+    """Each with a right checksum, as a copied folder has it."""
+    place = copy.folder / "results/small/lr_range/sgd"
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    for name in ("sweep.json", "sweep.csv", "machine.json"):
+        shutil.copy(place / "seed0" / name, place / "seed1" / name)
+    output = copy.snakemake(code=1)
+    assert "lr_range/sgd/seed1/sweep.json: seed: record belongs elsewhere" in output
+    for path, content in before.items():
+        path.write_bytes(content)
+    found = records.read_json(place / "range.json", "range")
+    records.write_json(place / "range.json", found | {"range_test": "adam"})
+    output = copy.snakemake(code=1)
+    assert "lr_range/sgd/range.json: range_test: record belongs elsewhere" in output
+    assert sorted(path.name for path in (place.parents[1] / "runs").iterdir()) == sorted(RUNS)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -295,6 +295,8 @@ def check(path: Path | str) -> None:
     path = Path(path)
     if path.name in ("sweep.json", "sweep.csv"):
         read_sweep(path.parent)
+    elif path.name == "range.json":
+        read_range(path)
     elif path.name in KINDS:
         read_json(path, KINDS[path.name])
     else:
@@ -383,10 +385,54 @@ def read_run(folder: Path | str, *, tables: Sequence[str] = ("epochs", "steps"))
     return result
 
 
-def read_sweep(folder: Path | str) -> dict:
-    """Read one range test: ``{"sweep": …, "columns": {column: array}, "file": the table's path}``."""
+def _check_place(record: Mapping[str, Any], file: Path, study: str | None, place: Sequence[str]) -> None:
+    """Refuse a record that was made for another place than it lies in.
+
+    Args:
+        study: whose results it is among; by default the one that the folder is named after.
+        place: keys of the record that name its folders inside lr_range/, the outermost first.
+    """
+    names = [*(folder.name for folder in file.absolute().parents), "", "", ""]
+    folders = dict(zip(reversed(place), names, strict=False))
+    folders["study"] = study or names[len(place) + 1]  # above lr_range/
+    for key, name in folders.items():
+        if name != (f"seed{record[key]}" if key == "seed" else record[key]):
+            raise InputError(
+                f"record belongs elsewhere, for it is of another {key.replace('_', ' ')} than its folder{AGAIN}",
+                file=file,
+                key=key,
+                value=record[key],
+                allowed=name,
+            )
+
+
+def read_range(file: Path | str, study: str | None = None) -> dict[str, Any]:
+    """Read the LR range of a range test: range.json in the folder named after it.
+
+    Args:
+        study: folder of the study whose it must be; by default the name of the folder that it lies in.
+
+    Raises:
+        InputError: as `read_json`, or it is of another study or range test.
+    """
+    entry = read_json(file, "range")
+    _check_place(entry, Path(file), study, ("range_test",))
+    return entry
+
+
+def read_sweep(folder: Path | str, study: str | None = None) -> dict:
+    """Read one range test: ``{"sweep": …, "columns": {column: array}, "file": the table's path}``.
+
+    Args:
+        folder: ``<study>/lr_range/<range test>/seed<k>``.
+        study: as of `read_range`.
+
+    Raises:
+        InputError: as `read_json` and `read_csv`, or it is of another study, range test or seed.
+    """
     folder = Path(folder)
     sweep = read_json(folder / "sweep.json", "sweep")
+    _check_place(sweep, folder / "sweep.json", study, ("range_test", "seed"))
     return {
         "sweep": sweep,
         "columns": read_csv(folder / "sweep.csv", SWEEP_COLUMNS, sweep["files"]["sweep.csv"]),
