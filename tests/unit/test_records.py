@@ -238,6 +238,20 @@ def test_sweeps_that_differ_in_more_than_their_seed_give_no_range(tmp_path, chan
     assert all(str(folder / "sweep.json") in str(error.value) for folder in (one, two))
 
 
+def test_the_times_of_another_run_are_refused(folder, tmp_path):
+    """With a right checksum, as a copied file has it; one from before it named its run is still read."""
+    other = tmp_path / "other"
+    records.write_run(other, example_run() | {"spec_digest": "b" * 64}, MACHINE, EPOCHS, STEPS)
+    own = (folder / "machine.json").read_text()
+    shutil.copy(other / "machine.json", folder / "machine.json")
+    with pytest.raises(InputError, match=r"machine\.json: spec_digest: record of another run .* \(got 'bbb"):
+        records.read_run(folder)
+    (folder / "machine.json").write_text(own)
+    assert records.read_run(folder)["machine"]["spec_digest"] == example_run()["spec_digest"]
+    records.write_json(folder / "machine.json", MACHINE)
+    assert "spec_digest" not in records.read_run(folder)["machine"]
+
+
 @pytest.mark.parametrize("name", ["machine.json", "epochs.csv", "steps.csv"])
 @pytest.mark.parametrize("damage", [lambda path: path.write_text("{"), lambda path: path.unlink()])
 def test_what_no_rule_asks_for_is_made_again_with_its_folder(folder, name, damage):

@@ -175,7 +175,8 @@ def write_run(
     texts = {"epochs.csv": csv_text(epochs), "steps.csv": csv_text(steps)}
     for name, text in texts.items():
         write_text(folder / name, text)
-    write_json(folder / "machine.json", machine)
+    # The times are in no digest, for two machines' differ; what they are the times of is said here.
+    write_json(folder / "machine.json", {**machine, "spec_digest": run["spec_digest"]})
     write_json(
         folder / "run.json", {**run, "files": {name: sha256_text(text) for name, text in texts.items()}}
     )
@@ -376,10 +377,23 @@ def read_run(folder: Path | str, *, tables: Sequence[str] = ("epochs", "steps"))
 
     Args:
         tables: which tables to read (checked against the digests in run.json).
+
+    Raises:
+        InputError: as `read_json` and `read_csv`, or machine.json is another run's.
     """
     folder = Path(folder)
     run = read_json(folder / "run.json", "run")
-    result: dict[str, Any] = {"run": run, "machine": read_json(folder / "machine.json", "machine")}
+    machine = read_json(folder / "machine.json", "machine")
+    # Records of before machine.json said so are still read.
+    if machine.get("spec_digest", run["spec_digest"]) != run["spec_digest"]:
+        raise InputError(
+            f"record of another run than the run.json beside it{WHOLE}",
+            file=folder / "machine.json",
+            key="spec_digest",
+            value=machine["spec_digest"],
+            allowed=run["spec_digest"],
+        )
+    result: dict[str, Any] = {"run": run, "machine": machine}
     for name in tables:
         result[name] = read_csv(folder / f"{name}.csv", TABLES[name], run["files"][f"{name}.csv"])
     return result
