@@ -325,15 +325,15 @@ def test_a_trial_is_kept_apart_and_says_so(copy):
         ),
         (
             ("--config", "reslts=x"),
-            "error: config/config.yaml: unknown key (got 'reslts'); did you mean 'results'?",
+            "error: --config: unknown key (got 'reslts'); did you mean 'results'?",
         ),
         (
             ("--config", "data_dir=/nowhere"),
-            "error: config/config.yaml: data_dir: no such folder (got '/nowhere')",
+            "error: --config: data_dir: no such folder (got '/nowhere')",
         ),
         (
             ("--config", "trial={epoch: 2}"),
-            "error: config/config.yaml: trial: unknown key (got 'epoch'); did you mean 'epochs'?",
+            "error: --config: trial: unknown key (got 'epoch'); did you mean 'epochs'?",
         ),
     ],
 )
@@ -400,3 +400,17 @@ def test_a_wrong_file_of_published_numbers_ends_before_any_job(tmp_path):
     assert not (tmp_path / "results").exists()
     file.write_text("optimizer,schedule,batch_size,lr,metric,value,train_seconds,source,revision,footnote\n")
     assert "train sgd-none-bs50-lr0.1-seed0" in place.planned()
+
+
+def test_a_configuration_of_the_command_line_is_read_as_data_too_and_named(tmp_path):
+    place = Workplace.make(tmp_path)
+    more = place.folder / "more.yaml"
+    more.write_text("results: elsewhere\n")
+    assert "elsewhere/small/report.html" in place.snakemake("-n", "--configfile", "more.yaml")
+    for text, message in (
+        ("results: a\nresults: b\n", "line 2: not valid YAML: the key 'results' stands twice"),
+        ("__use_yte__: true\nresults: ?'else' + 'where'\n", "__use_yte__: not usable"),
+        ("jobs_per_gpu: 0\n", "jobs_per_gpu: not usable (got 0)"),
+    ):
+        more.write_text(text)
+        assert f"more.yaml: {message}" in place.snakemake("-n", "--configfile", "more.yaml", code=1)

@@ -117,14 +117,8 @@ class LRChecks:
         try:
             yield
         except InputError as error:
-            text = error.message + (f" (got {error.value!r})" if error.value is not None else "")
-            allowed = str(error).partition("allowed: ")[2] or None
-            raise self.wrong(
-                text,
-                f"schedules.{schedule}.{(error.key or '').removeprefix('schedule.')}".rstrip("."),
-                None,
-                allowed,
-            ) from None
+            key = f"schedules.{schedule}.{(error.key or '').removeprefix('schedule.')}".rstrip(".")
+            raise self.wrong(error.message, key, error.value, error.allowed) from None
 
 
 def steps_of(samples: int, batch: int, drop_last: bool) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import names, trial, user_code
-from .errors import InputError
+from .errors import NO_VALUE, InputError
 
 
 class Parts:
@@ -25,7 +25,8 @@ class Parts:
         self.path, self.trial = path, trial
 
     def wrong(self, message: str, key: str, value: Any = None, allowed: Any = None) -> InputError:
-        """The error for a key of the study's file."""
+        """The error for a key of the study's file; None is no value, for none of these may be null."""
+        value = NO_VALUE if value is None else value
         return InputError(message, file=self.path, key=key, value=value, allowed=allowed)
 
     def optimizer(self, spec: Mapping[str, Any], key: str) -> dict[str, Any]:

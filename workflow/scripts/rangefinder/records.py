@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from .errors import InputError
+from .errors import NO_VALUE, InputError
 
 FORMAT = 1
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
@@ -224,7 +224,7 @@ def read_json(path: Path | str, schema: str) -> dict[str, Any]:
             f"record has another format version{again}",
             file=path,
             key="format",
-            value=record.get("format"),
+            value=record.get("format", NO_VALUE),
             allowed=str(FORMAT),
         )
     error = next(iter(_validator(schema).iter_errors(record)), None)
