@@ -4,10 +4,12 @@ import json
 import math
 import os
 import shutil
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rangefinder import lr_range, records
 from rangefinder.errors import InputError
@@ -283,9 +285,6 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     st.lists(st.tuples(st.integers(0, 10**9), st.floats(allow_nan=False, allow_infinity=False)), min_size=0)
 )
 def test_tables_round_trip_bit_for_bit(rows):
-    import tempfile
-    from pathlib import Path
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "t.csv"
         records.write_csv(
@@ -296,11 +295,66 @@ def test_tables_round_trip_bit_for_bit(rows):
     assert read["b"].tobytes() == np.array([b for _, b in rows], dtype=np.float64).tobytes()
 
 
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(), PLAIN, max_size=4))
+def test_a_json_record_round_trips_to_the_last_bit(parameters):
+    written = example_run() | {"parameters": parameters, "files": {"epochs.csv": "e", "steps.csv": "s"}}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.json"
+        records.write_json(path, written, lasting=False)
+        read = records.read_json(path, "run")
+        whole = path.read_bytes()
+        records.write_json(path, read, lasting=False)
+        assert path.read_bytes() == whole
+    assert (read.pop("format"), len(read.pop("checksum"))) == (records.FORMAT, 64)
+    assert read == written
+    # == holds True for 1, and 0.0 for -0.0
+    assert json.dumps(read, sort_keys=True) == json.dumps(written, sort_keys=True)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Bytes of a real record of each kind that averages are made from."""
+    folder = tmp_path_factory.mktemp("whole") / "s/lr_range/sgd/seed0"
+    write_sweep(folder)
+    records.write_run(folder, example_run(), MACHINE, EPOCHS, STEPS)
+    records.write_json(folder / "range.json", lr_range.record([records.read_sweep(folder)]))
+    return {kind: (folder / f"{kind}.json").read_bytes() for kind in ("run", "machine", "sweep", "range")}
+
+
+@given(
+    st.sampled_from(["run", "machine", "sweep", "range"]),
+    st.lists(
+        st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 2), st.binary(min_size=1, max_size=3))
+    ),
+)
+@settings(max_examples=500)
+def test_a_damaged_record_is_refused_by_name_or_says_what_it_said(whole, kind, changes):
+    """Bytes put in, put in place of others or taken out: what is still read is the record that was written."""
+    data = whole[kind]
+    for where, how, new in changes:
+        at = int(where * len(data))
+        data = data[:at] + (new if how else b"") + data[at + (0 if how == 1 else len(new)) :]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{kind}.json"
+        path.write_bytes(data)
+        try:
+            read = records.read_json(path, kind)
+        except InputError as error:
+            assert str(error).startswith(f"{path}: ")
+            assert data != whole[kind]
+        else:
+            assert records.canonical(read) == records.canonical(json.loads(whole[kind]))
+
+
 @given(st.binary(max_size=300))
 def test_no_bytes_make_a_reader_fail_otherwise(data):
-    import tempfile
-    from pathlib import Path
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x"
         path.write_bytes(data)

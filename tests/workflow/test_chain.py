@@ -321,7 +321,7 @@ def test_a_trial_is_kept_apart_and_says_so(copy):
     [
         (
             ("--config", "studies=smal"),
-            "error: config: studies: unknown study (got 'smal'); did you mean 'small'?",
+            "error: --config: studies: unknown study (got 'smal'); did you mean 'small'?",
         ),
         (
             ("--config", "reslts=x"),
