@@ -258,4 +258,6 @@ def test_a_halved_micro_batch_is_no_other_run(kept, digits):
     record = json.loads(path.read_text())
     record |= {"parameters": parameters, "digest": runs.digest(parameters), "spec_digest": runs.digest(job)}
     records.write_json(path, record)
+    path = path.with_name("machine.json")
+    records.write_json(path, json.loads(path.read_text()) | {"spec_digest": runs.digest(job)})
     assert finished.take(folder, job, None, digits)
