@@ -5,45 +5,15 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from rangefinder import progress, runs
 
-def checkout():
-    """The project's folder: this file's checkout, or what Snakemake keeps of a repository on a git host.
-
-    For `snakefile: github(…)` it fetches files one by one as they are named, each to its place in a copy of the tree. An
-    import needs the whole package, so all of it is named here, from the list that Snakemake's own clone has.
-    """
-    here = workflow.current_basedir
-    if not hasattr(here, "hosted_repo"):
-        return Path(here).parent
-    listed = here.hosted_repo.repo.git.ls_tree(
-        "-r", "--name-only", here.ref, "--", "workflow", "report"
-    )
-    for name in listed.splitlines():
-        found = Path(workflow.source_path(f"../{name}"))
-    return Path(str(found).removesuffix(name))
-
-
-ROOT = checkout()
-sys.path.insert(0, str(ROOT / "workflow/scripts"))
-
-from rangefinder import progress, runs  # noqa: E402
-from rangefinder import study as studies  # noqa: E402
-from rangefinder.errors import InputError  # noqa: E402
-
-
-def or_exit(function, *args, **kwargs):
-    """Call a function of the engine; bad input ends Snakemake with its one line instead of a traceback."""
-    try:
-        return function(*args, **kwargs)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-
-
-config = or_exit(studies.load_config, config)
+ELSEWHERE = elsewhere()
+config = or_exit(studies.load_config, config, CONFIG, ELSEWHERE)
 RESULTS = config["results"]
 DATA = f"{RESULTS}/data"
-STUDY_FILES = or_exit(studies.find, config["studies_dir"])
+STUDY_FILES = or_exit(
+    studies.find, config["studies_dir"], ELSEWHERE.get("studies_dir", CONFIG)
+)
 # A folder of results belongs to one study, whole or shrunk to a trial.
 FOLDERS = {runs.folder(name, config["trial"]): name for name in STUDY_FILES}
 # How each data set is prepared, by its key; filled by the studies that are read.
@@ -82,7 +52,7 @@ for name in config["studies"]:
     if name not in STUDY_FILES:
         error = InputError(
             "unknown study",
-            file="config",
+            file=ELSEWHERE.get("studies", CONFIG),
             key="studies",
             value=name,
             allowed=sorted(STUDY_FILES),

@@ -68,7 +68,7 @@ def check_file(job, wildcards):
     job = job(wildcards)
     if not part_checks.needs_check(job.parameters):
         return []
-    entry = part_checks.combination(job.parameters, job.dataset)
+    entry = part_checks.combination(job)
     return f"{RESULTS}/{wildcards.study}/checks/{part_checks.key(entry)}.json"
 
 

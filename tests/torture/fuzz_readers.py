@@ -265,10 +265,13 @@ def examples(folder: Path) -> Path:
     test, run = loaded.range_tests["sgd"], next(iter(loaded.runs.values()))
     places = {"data_folder": folder / "data", "checkpoint_folder": folder / "checkpoints"}
     data.prepare(loaded.datasets[run.dataset], places["data_folder"])
-    range_test.run(test.spec(0), data_folder=places["data_folder"], folder=folder)
-    found = lr_range.record([records.read_sweep(folder)])
-    records.write_json(folder / "range.json", found)
-    found = records.read_json(folder / "range.json", "range") | {"status": "ok"}
+    swept = folder / loaded.folder / "lr_range/sgd/seed0"
+    range_test.run(test.spec(0), data_folder=places["data_folder"], folder=swept)
+    found = lr_range.record([records.read_sweep(swept)])
+    records.write_json(swept.parent / "range.json", found)
+    found = records.read_range(swept.parent / "range.json") | {"status": "ok"}
+    for file in (swept / "sweep.json", swept / "sweep.csv", swept.parent / "range.json"):
+        shutil.move(file, folder)
     for name in ("lr_min", "suggested_lr", "lr_max"):  # so short a test need not find them
         found[name] = {"value": 0.1, "low": None, "high": None, "factor": None}
     confirmation.run(test.confirmation_spec(0), lr_range=found, folder=folder, **places)

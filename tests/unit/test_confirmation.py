@@ -64,6 +64,7 @@ def found(**values):
         name: {"value": values.get(name)}
         for name in ("fastai_valley", "lightning", "torch_lr_finder", "ignite")
     }
+    own |= {"study": "s", "range_test": "sgd"}
     return own | {"rules": rules, "status": "ok" if "lr_max" in values else "diverged", "checksum": "c" * 64}
 
 
@@ -247,6 +248,12 @@ def test_another_range_does_not_continue_from_the_old_ones_trainings(digits, tmp
     monkeypatch.setattr(confirmation._Progress, "finish", finish)
     confirm(digits, tmp_path / "changed", found(ignite=0.03))
     assert written(tmp_path / "changed") == written(tmp_path / "undisturbed")
+
+
+def test_another_tests_range_is_not_confirmed(digits, tmp_path):
+    with pytest.raises(InputError, match=r"range_test: is given the LR range of another range test"):
+        confirm(digits, tmp_path, RANGE | {"range_test": "adam"})
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_tampered_record_is_refused(digits, tmp_path):

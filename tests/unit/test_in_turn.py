@@ -223,16 +223,17 @@ def test_a_kept_record_of_anything_else_is_not_taken_up(kept, digits, tmp_path, 
         finished.forget(folder, ["r"])
         job = spec("r", lr="suggested")
         (folder / "again").mkdir()
-        lr_range = {"status": "ok", "suggested_lr": {"value": 0.1}}
+        found = {"study": job["study"], "range_test": job["range_test"]}
+        lr_range = found | {"status": "ok", "suggested_lr": {"value": 0.1}}
         options = {"folder": folder / "runs/r", "checkpoint_folder": folder / "checkpoints"}
         training.run(job, lr_range=lr_range, data_folder=digits, **options)
         finished.keep(folder, "r")
         assert finished.take(folder, job, lr_range, digits)
         shutil.rmtree(folder / "runs")
         if changed == "status":
-            lr_range = {"status": "right_censored", "suggested_lr": {"value": 0.1}}
+            lr_range = found | {"status": "right_censored", "suggested_lr": {"value": 0.1}}
         else:
-            lr_range = {"status": "ok", "suggested_lr": {"value": 0.2}}
+            lr_range = found | {"status": "ok", "suggested_lr": {"value": 0.2}}
     elif changed == "data":
         data_folder = tmp_path / "data"
         shutil.copytree(digits, data_folder)
@@ -257,4 +258,6 @@ def test_a_halved_micro_batch_is_no_other_run(kept, digits):
     record = json.loads(path.read_text())
     record |= {"parameters": parameters, "digest": runs.digest(parameters), "spec_digest": runs.digest(job)}
     records.write_json(path, record)
+    path = path.with_name("machine.json")
+    records.write_json(path, json.loads(path.read_text()) | {"spec_digest": runs.digest(job)})
     assert finished.take(folder, job, None, digits)

@@ -177,6 +177,7 @@ def digits(tmp_path_factory):
 
 
 def swept(digits, folder, **changes):
+    folder /= "s/lr_range/sgd/seed3"
     spec = {"study": "s", "range_test": "sgd", "seed": 3, "parameters": PLAIN | changes}
     range_test.run(spec, data_folder=digits, folder=folder)
     return records.read_sweep(folder)

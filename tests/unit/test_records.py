@@ -3,12 +3,15 @@
 import json
 import math
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from rangefinder import records
+from rangefinder import lr_range, records
 from rangefinder.errors import InputError
 
 
@@ -146,6 +149,111 @@ def test_a_foreign_record_is_refused(folder, change, message):
         records.read_run(folder)
 
 
+def example_sweep(**changes) -> dict:
+    return {
+        "study": "s",
+        "range_test": "sgd",
+        "seed": 0,
+        "parameters": {"optimizer": {"name": "SGD"}, "batch_size": 50, "seed": 0},
+        "digest": "d" * 64,
+        "spec_digest": "s" * 64,
+        "steps_per_decade": 50.0,
+        "steps": 41,
+        "stopped": None,
+        "provenance": {"engine_digest": "e", "data_digest": "d", "version": "1"},
+    } | changes
+
+
+def write_sweep(folder, **changes):
+    rows = np.arange(41)
+    columns = {"step": rows, "lr": 1e-3 * 10 ** (rows / 10), "loss": 2.3 - rows / 100}
+    columns |= {name: np.full(41, np.nan) for name in ("accuracy", "validation_loss")}
+    records.write_sweep(folder, example_sweep(**changes), MACHINE, columns)
+
+
+@pytest.mark.parametrize(
+    ("place", "key", "got", "allowed"),
+    [
+        ("other/lr_range/sgd/seed0", "study", "'s'", "other"),
+        ("s/lr_range/adam/seed0", "range_test", "'sgd'", "adam"),
+        ("s/lr_range/sgd/seed1", "seed", "0", "seed1"),
+    ],
+)
+def test_a_sweep_that_was_copied_into_another_ones_folder_is_refused(tmp_path, place, key, got, allowed):
+    made = tmp_path / "s/lr_range/sgd/seed0"
+    write_sweep(made)
+    assert records.read_sweep(made)["sweep"]["seed"] == 0
+    shutil.copytree(made, tmp_path / place)
+    for read in (
+        lambda: records.read_sweep(tmp_path / place),
+        lambda: records.check(tmp_path / place / "sweep.csv"),
+    ):
+        with pytest.raises(InputError, match=rf"{key}: record belongs elsewhere") as error:
+            read()
+        assert f"{place}/sweep.json: " in str(error.value)
+        assert str(error.value).endswith(f"(got {got}); allowed: {allowed}")
+
+
+def test_an_lr_range_that_was_copied_into_another_ones_folder_is_refused(tmp_path):
+    made = tmp_path / "s/lr_range/sgd"
+    write_sweep(made / "seed0")
+    records.write_json(made / "range.json", lr_range.record([records.read_sweep(made / "seed0")]))
+    records.write_json(made / "other.json", lr_range.record([records.read_sweep(made / "seed0")]))
+    assert records.read_range(made / "range.json") == records.read_range(made / "range.json", "s")
+    with pytest.raises(InputError, match=r"range\.json: study: record belongs elsewhere"):
+        records.read_range(made / "range.json", "digits")
+    for place, key in (("other/lr_range/sgd", "study"), ("s/lr_range/adam", "range_test")):
+        shutil.copytree(made, tmp_path / place)
+        for read in (records.read_range, records.check):
+            with pytest.raises(InputError, match=rf"{place}/range\.json: {key}: record belongs elsewhere"):
+                read(tmp_path / place / "range.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 0}, r"seed: the same seed twice"),
+        ({"study": "t"}, r"study: sweeps of one range test differ"),
+        ({"range_test": "adam"}, r"range_test: sweeps of one range test differ"),
+        (
+            {"parameters": {"optimizer": {"name": "Adam"}, "batch_size": 50, "seed": 1}},
+            r"parameters\.optimizer: ",
+        ),
+        (
+            {"parameters": {"optimizer": {"name": "SGD"}, "seed": 1}},
+            r"parameters\.batch_size: ",
+        ),
+        ({"provenance": {"engine_digest": "e", "data_digest": "x", "version": "1"}}, r"data_digest: "),
+        ({"steps_per_decade": 10.0}, r"steps_per_decade: "),
+    ],
+)
+def test_sweeps_that_differ_in_more_than_their_seed_give_no_range(tmp_path, changes, message):
+    one, two = tmp_path / "s/lr_range/sgd/seed0", tmp_path / "s/lr_range/sgd/seed1"
+    write_sweep(one)
+    good = {"seed": 1, "parameters": example_sweep()["parameters"] | {"seed": 1}}
+    write_sweep(two, **good, provenance={"engine_digest": "other", "data_digest": "d", "version": "2"})
+    sweeps = [records.read_sweep(folder) for folder in (one, two)]
+    assert lr_range.record(sweeps)["seeds"] == [0, 1]
+    bad = sweeps[1] | {"sweep": sweeps[1]["sweep"] | changes}
+    with pytest.raises(InputError, match=message) as error:
+        lr_range.record([sweeps[0], bad])
+    assert all(str(folder / "sweep.json") in str(error.value) for folder in (one, two))
+
+
+def test_the_times_of_another_run_are_refused(folder, tmp_path):
+    """With a right checksum, as a copied file has it; one from before it named its run is still read."""
+    other = tmp_path / "other"
+    records.write_run(other, example_run() | {"spec_digest": "b" * 64}, MACHINE, EPOCHS, STEPS)
+    own = (folder / "machine.json").read_text()
+    shutil.copy(other / "machine.json", folder / "machine.json")
+    with pytest.raises(InputError, match=r"machine\.json: spec_digest: record of another run .* \(got 'bbb"):
+        records.read_run(folder)
+    (folder / "machine.json").write_text(own)
+    assert records.read_run(folder)["machine"]["spec_digest"] == example_run()["spec_digest"]
+    records.write_json(folder / "machine.json", MACHINE)
+    assert "spec_digest" not in records.read_run(folder)["machine"]
+
+
 @pytest.mark.parametrize("name", ["machine.json", "epochs.csv", "steps.csv"])
 @pytest.mark.parametrize("damage", [lambda path: path.write_text("{"), lambda path: path.unlink()])
 def test_what_no_rule_asks_for_is_made_again_with_its_folder(folder, name, damage):
@@ -177,9 +285,6 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     st.lists(st.tuples(st.integers(0, 10**9), st.floats(allow_nan=False, allow_infinity=False)), min_size=0)
 )
 def test_tables_round_trip_bit_for_bit(rows):
-    import tempfile
-    from pathlib import Path
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "t.csv"
         records.write_csv(
@@ -190,11 +295,66 @@ def test_tables_round_trip_bit_for_bit(rows):
     assert read["b"].tobytes() == np.array([b for _, b in rows], dtype=np.float64).tobytes()
 
 
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(), PLAIN, max_size=4))
+def test_a_json_record_round_trips_to_the_last_bit(parameters):
+    written = example_run() | {"parameters": parameters, "files": {"epochs.csv": "e", "steps.csv": "s"}}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.json"
+        records.write_json(path, written, lasting=False)
+        read = records.read_json(path, "run")
+        whole = path.read_bytes()
+        records.write_json(path, read, lasting=False)
+        assert path.read_bytes() == whole
+    assert (read.pop("format"), len(read.pop("checksum"))) == (records.FORMAT, 64)
+    assert read == written
+    # == holds True for 1, and 0.0 for -0.0
+    assert json.dumps(read, sort_keys=True) == json.dumps(written, sort_keys=True)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Bytes of a real record of each kind that averages are made from."""
+    folder = tmp_path_factory.mktemp("whole") / "s/lr_range/sgd/seed0"
+    write_sweep(folder)
+    records.write_run(folder, example_run(), MACHINE, EPOCHS, STEPS)
+    records.write_json(folder / "range.json", lr_range.record([records.read_sweep(folder)]))
+    return {kind: (folder / f"{kind}.json").read_bytes() for kind in ("run", "machine", "sweep", "range")}
+
+
+@given(
+    st.sampled_from(["run", "machine", "sweep", "range"]),
+    st.lists(
+        st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 2), st.binary(min_size=1, max_size=3))
+    ),
+)
+@settings(max_examples=500)
+def test_a_damaged_record_is_refused_by_name_or_says_what_it_said(whole, kind, changes):
+    """Bytes put in, put in place of others or taken out: what is still read is the record that was written."""
+    data = whole[kind]
+    for where, how, new in changes:
+        at = int(where * len(data))
+        data = data[:at] + (new if how else b"") + data[at + (0 if how == 1 else len(new)) :]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{kind}.json"
+        path.write_bytes(data)
+        try:
+            read = records.read_json(path, kind)
+        except InputError as error:
+            assert str(error).startswith(f"{path}: ")
+            assert data != whole[kind]
+        else:
+            assert records.canonical(read) == records.canonical(json.loads(whole[kind]))
+
+
 @given(st.binary(max_size=300))
 def test_no_bytes_make_a_reader_fail_otherwise(data):
-    import tempfile
-    from pathlib import Path
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x"
         path.write_bytes(data)

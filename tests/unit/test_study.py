@@ -5,12 +5,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
-from rangefinder import expressions, models, names, optimizers, resolution, schedules, study, validation
+from rangefinder import (
+    data,
+    expressions,
+    models,
+    names,
+    optimizers,
+    part_checks,
+    resolution,
+    schedules,
+    study,
+    validation,
+)
 from rangefinder.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -209,7 +221,7 @@ def test_no_text_makes_the_yaml_reader_fail_otherwise(text):
             "run.batch_size: not usable (got True); allowed: a whole number",
         ),
         ("batch_size: 64", "batch_size: 5000", "batch larger than the training set (got 5000)"),
-        ("validation: 200", "validation: 1437", "no training samples are left (got 1437)"),
+        ("validation: 200", "validation: 1437", "no training samples are left (got 1437); allowed: 0 to 718"),
         ("lr: 0.1", "lr: -1", "run.lr: not usable (got -1)"),
         ("momentum: 0.9", f"momentum: 1{310 * '0'}", "optimizers.sgd.momentum: not usable (got 1000"),
         (
@@ -241,6 +253,26 @@ def test_no_text_makes_the_yaml_reader_fail_otherwise(text):
             "{name: StepLR, step_size: 3}",
             "{name: MultiStepLR, milestones: [9]}",
             "past the end of training (got 9)",
+        ),
+        (
+            "validation: 200",
+            "validation: 719",
+            "more validation than training samples (got 719); allowed: 0 to 718",
+        ),
+        (
+            "{name: StepLR, step_size: 3}",
+            "{name: writeup2, warmup_multiplier: 2, end_lr: 1e-3, warmup_epochs: 8}",
+            "schedules.step.warmup_epochs: warm-up is not shorter than training (got 8); allowed: less than 8 epochs",
+        ),
+        (
+            "step_size: 3",
+            "step_size: 3, warmup: {steps: 160}",
+            "(got {'steps': 160}); allowed: less than 160 steps",
+        ),
+        (
+            "step_size: 3",
+            "step_size: 3, warmup: {steps: 999999999999}",
+            "warm-up is not shorter than training",
         ),
         ("step_size: 3", "step_size: 3, warmup: {epochs: 8}", "warm-up is not shorter than training"),
         ("[sgd, adam]", "[sgd, sgd]", "a value stands twice"),
@@ -362,6 +394,112 @@ def test_a_schedule_is_checked_with_every_size_of_the_data(tmp_path):
         InputError, match=r"milestones: past the end of training \(got 150\); allowed: 1 to 15 steps"
     ):
         load(tmp_path, text.replace("[1237]", "[1237, 100]"))
+
+
+def test_write_up_2s_warm_up_is_as_long_as_its_default_where_none_is_given(tmp_path):
+    schedule = "{name: writeup2, warmup_multiplier: 2, end_lr: 1e-3}"
+    text = BASE.replace("{name: StepLR, step_size: 3}", schedule)
+    load(tmp_path, text.replace("epochs: 8", "epochs: 6"))
+    with pytest.raises(
+        InputError, match=r"warmup_epochs: warm-up is not .* \(got 5\); allowed: less than 5 epochs"
+    ):
+        load(tmp_path, text.replace("epochs: 8", "epochs: 5"))
+    assert load(tmp_path, text, {"epochs": 2}).runs  # a trial shrinks it
+
+
+OF_UNKNOWN_SIZE = BASE.replace(
+    "name: digits, validation: 200", "name: npz, path: d.npz, validation: 40"
+).replace("epochs: 8", "epochs: 30")
+LONG = "{name: MultiStepLR, per: step, milestones: [500, 1000], warmup: {steps: 500}}"
+
+
+def checked(tmp_path, text, trial=None):
+    """A study of 200 training and 40 test samples, whose sizes are known when they are prepared, checked then."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (240, 8, 8), np.uint8)
+    labels = np.arange(240) % 10
+    np.savez(
+        tmp_path / "d.npz",
+        x_train=images[:200],
+        y_train=labels[:200],
+        x_test=images[200:],
+        y_test=labels[200:],
+    )
+    loaded = load(tmp_path, text, trial)
+    found = part_checks.combinations(loaded)
+    assert found  # what the runs wait for
+    data.prepare(loaded.datasets[next(iter(loaded.runs.values())).dataset], tmp_path / "data")
+    for entry in found.values():
+        part_checks.check(entry, tmp_path / "data", loaded.file)
+    return loaded
+
+
+def test_lengths_in_steps_are_not_guessed_where_the_size_of_the_data_is_not_known(tmp_path):
+    text = OF_UNKNOWN_SIZE.replace("{name: StepLR, step_size: 3}", LONG)
+    # 160 training samples, of which 5 steps, or with smaller batches 40, are an epoch
+    checked(tmp_path, text.replace("batch_size: 64", "batch_size: 4"))
+    with pytest.raises(
+        InputError, match=r"s\.yaml: schedule\.milestones: past the end of training \(got 500\)"
+    ):
+        checked(tmp_path, text)
+    assert checked(tmp_path, text, {"epochs": 2}).runs  # what a trial cuts off is meant to be
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "batch_size: 64",
+            "batch_size: 161",
+            "batch_size: batch larger than the training set (got 161); allowed: 1 to 160",
+        ),
+        (
+            "validation: 40",
+            "validation: 101",
+            "dataset.validation: more validation than training samples (got 101)",
+        ),
+        (
+            "validation: 40",
+            "validation: 10000000",
+            "dataset.validation: no training samples are left (got 10000000); allowed: 0 to 100",
+        ),
+        (
+            "validation: 40",
+            "train_samples: 201",
+            "dataset.train_samples: more than there are (got 201); allowed: 1 to 200",
+        ),
+        (
+            "validation: 40",
+            "test_samples: 41",
+            "dataset.test_samples: more than there are (got 41); allowed: 1 to 40",
+        ),
+        (
+            "step_size: 3",
+            "step_size: 3, warmup: {steps: 90}",
+            "schedule.warmup: warm-up is not shorter than training (got {'steps': 90}); allowed: less than 90 steps",
+        ),
+        (
+            "{name: StepLR, step_size: 3}",
+            "{name: MultiStepLR, per: step, milestones: [90]}",
+            "schedule.milestones: past the end of training (got 90); allowed: 1 to 89 steps",
+        ),
+    ],
+)
+def test_sizes_are_checked_before_any_training_once_the_data_are_there(tmp_path, old, new, message):
+    assert old in OF_UNKNOWN_SIZE
+    checked(tmp_path, OF_UNKNOWN_SIZE)
+    with pytest.raises(InputError) as caught:
+        checked(tmp_path, OF_UNKNOWN_SIZE.replace(old, new))
+    assert str(caught.value).startswith(f"{tmp_path}/s.yaml: {message}")
+
+
+def test_one_check_of_sizes_serves_all_that_has_them(tmp_path):
+    loaded = checked(tmp_path, OF_UNKNOWN_SIZE + RANGE_TEST)
+    found = part_checks.combinations(loaded).values()
+    assert sorted((entry["optimizer"]["name"], entry["sizes"]["batch_size"]) for entry in found) == [
+        ("Adam", 64), ("SGD", 64),
+    ]  # fmt: skip
+    assert not part_checks.combinations(load(tmp_path))  # digits: known before
 
 
 def test_batches_left_out_are_no_steps_of_a_schedule(tmp_path):

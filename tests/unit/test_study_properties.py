@@ -1,5 +1,6 @@
 """Properties of a study's expansion, over random grids: counts, names, identities, and expressions."""
 
+import json
 import math
 import tempfile
 from fractions import Fraction
@@ -8,7 +9,7 @@ from pathlib import Path
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rangefinder import expressions, study
+from rangefinder import expressions, study, validation
 from rangefinder.errors import InputError
 
 BASE = {
@@ -112,3 +113,56 @@ def test_expressions_are_the_exact_product_of_their_factors(factors, k):
         assert not 1e-300 < exact < 1e300
         return
     assert math.isclose(found, float(exact), rel_tol=1e-12)
+
+
+COUNTS = st.integers(1, 10**6)
+NAMES = st.text("abcdefghij-0123456789", min_size=1, max_size=20)
+CONFIGS = st.fixed_dictionaries(
+    {},
+    optional={
+        "studies": st.lists(NAMES, max_size=3),
+        "results": NAMES.map("results-{}".format),
+        "download": st.booleans(),
+        "partial": st.booleans(),
+        "jobs_per_gpu": COUNTS,
+        "runs_per_job": COUNTS,
+        "checkpoint_minutes": st.floats(1e-6, 1e6),
+        "checkpoint_epochs": st.none() | COUNTS,
+        "trial": st.none()
+        | st.dictionaries(st.sampled_from(["epochs", "seeds", "batch_divisor"]), COUNTS, min_size=1),
+    },
+)
+
+
+@given(CONFIGS, st.data())
+def test_a_configuration_reads_the_same_from_its_file_and_from_the_command_line(given, data):
+    found = study.load_config(given)
+    assert {key: found[key] for key in given} == given
+    assert found == validation.defaults("config") | given
+    assert study.load_config(found) == found
+    file = yaml.safe_load(yaml.safe_dump(given))
+    # Snakemake hands over as text what stands on the command line.
+    texts = {key: json.dumps(value) for key, value in file.items() if not isinstance(value, str | list)}
+    chosen = data.draw(st.sets(st.sampled_from(sorted(texts)))) if texts else set()
+    again = study.load_config(file | {key: texts[key] for key in chosen})
+    # == holds 1.0 and True for 1
+    assert json.dumps(again, sort_keys=True) == json.dumps(found, sort_keys=True)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text() | st.integers(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(CONFIGS, st.dictionaries(st.sampled_from(sorted(validation.defaults("config"))) | st.text(), ANYTHING))
+@settings(max_examples=300)
+def test_a_configuration_is_taken_or_refused_in_one_line_that_names_a_file(given, changes):
+    try:
+        found = study.load_config(given | changes, "c.yaml", {"trial": "--config"})
+    except InputError as error:
+        assert str(error).startswith(("c.yaml: ", "--config: trial")) and "\n" not in str(error)
+        assert changes  # what CONFIGS makes is right
+    else:
+        assert found.keys() == validation.schema("config")["properties"].keys()

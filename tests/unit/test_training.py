@@ -288,8 +288,9 @@ def test_the_digest_of_the_weights_is_of_every_bit_of_the_final_ones(digits, tmp
 
 
 def test_an_lr_that_the_range_test_could_not_give_is_refused(digits, tmp_path):
-    job = spec(lr="suggested / 10")
+    job = spec(lr="suggested / 10") | {"range_test": "sgd"}
     found = {
+        "study": "s",
         "range_test": "sgd",
         "status": "no_descent",
         "lr_min": None,
@@ -302,6 +303,17 @@ def test_an_lr_that_the_range_test_could_not_give_is_refused(digits, tmp_path):
         training.run(
             job, lr_range=found, data_folder=digits, folder=tmp_path / "run", checkpoint_folder=tmp_path / "c"
         )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("key", "other"), [("range_test", "adam"), ("study", "digits")])
+def test_an_lr_range_of_anything_else_gives_no_lr(digits, tmp_path, key, other):
+    job = spec(lr="suggested") | {"range_test": "sgd"}
+    numbers = {name: {"value": 0.1} for name in ("lr_min", "suggested_lr", "lr_max")}
+    found = {"study": "s", "range_test": "sgd", "status": "ok", **numbers} | {key: other}
+    places = {"data_folder": digits, "folder": tmp_path / "run", "checkpoint_folder": tmp_path / "c"}
+    with pytest.raises(InputError, match=rf"{key}: is given the LR range of another .*\(got '{other}'\)"):
+        training.run(job, lr_range=found, **places)
     assert list(tmp_path.iterdir()) == []
 
 

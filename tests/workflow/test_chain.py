@@ -163,6 +163,23 @@ def test_an_edited_record_is_refused_by_name(copy):
     assert f"runs/{RUNS[0]}/run.json: checksum: record was changed after it was written" in output
 
 
+def test_a_sweep_or_lr_range_of_another_test_is_refused_by_name(copy):
+    """Each with a right checksum, as a copied folder has it."""
+    place = copy.folder / "results/small/lr_range/sgd"
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    for name in ("sweep.json", "sweep.csv", "machine.json"):
+        shutil.copy(place / "seed0" / name, place / "seed1" / name)
+    output = copy.snakemake(code=1)
+    assert "lr_range/sgd/seed1/sweep.json: seed: record belongs elsewhere" in output
+    for path, content in before.items():
+        path.write_bytes(content)
+    found = records.read_json(place / "range.json", "range")
+    records.write_json(place / "range.json", found | {"range_test": "adam"})
+    output = copy.snakemake(code=1)
+    assert "lr_range/sgd/range.json: range_test: record belongs elsewhere" in output
+    assert sorted(path.name for path in (place.parents[1] / "runs").iterdir()) == sorted(RUNS)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -304,19 +321,19 @@ def test_a_trial_is_kept_apart_and_says_so(copy):
     [
         (
             ("--config", "studies=smal"),
-            "error: config: studies: unknown study (got 'smal'); did you mean 'small'?",
+            "error: --config: studies: unknown study (got 'smal'); did you mean 'small'?",
         ),
         (
             ("--config", "reslts=x"),
-            "error: config/config.yaml: unknown key (got 'reslts'); did you mean 'results'?",
+            "error: --config: unknown key (got 'reslts'); did you mean 'results'?",
         ),
         (
             ("--config", "data_dir=/nowhere"),
-            "error: config/config.yaml: data_dir: no such folder (got '/nowhere')",
+            "error: --config: data_dir: no such folder (got '/nowhere')",
         ),
         (
             ("--config", "trial={epoch: 2}"),
-            "error: config/config.yaml: trial: unknown key (got 'epoch'); did you mean 'epochs'?",
+            "error: --config: trial: unknown key (got 'epoch'); did you mean 'epochs'?",
         ),
     ],
 )
@@ -412,3 +429,17 @@ def test_a_corrected_curve_is_drawn_again_and_nothing_else(tmp_path):
     assert "draw_figures" in place.planned() and "train " not in place.planned()
     place.snakemake()
     assert (tmp_path / "results/small/figures/replay.svg").read_bytes() != drawn
+
+
+def test_a_configuration_of_the_command_line_is_read_as_data_too_and_named(tmp_path):
+    place = Workplace.make(tmp_path)
+    more = place.folder / "more.yaml"
+    more.write_text("results: elsewhere\n")
+    assert "elsewhere/small/report.html" in place.snakemake("-n", "--configfile", "more.yaml")
+    for text, message in (
+        ("results: a\nresults: b\n", "line 2: not valid YAML: the key 'results' stands twice"),
+        ("__use_yte__: true\nresults: ?'else' + 'where'\n", "__use_yte__: not usable"),
+        ("jobs_per_gpu: 0\n", "jobs_per_gpu: not usable (got 0)"),
+    ):
+        more.write_text(text)
+        assert f"more.yaml: {message}" in place.snakemake("-n", "--configfile", "more.yaml", code=1)

@@ -3,6 +3,7 @@
 import re
 import shutil
 
+import numpy as np
 import pytest
 from rangefinder import records
 from workplace import ROOT, Workplace
@@ -148,6 +149,24 @@ def test_wrong_data_end_in_one_line_before_any_job(tmp_path, name):
         len(errors) == 1 and "config/studies/../own.py: " in errors[0] and DATA_MESSAGES[name] in errors[0]
     ), output
     assert not (made.folder / "results/small/runs").exists()
+
+
+def test_sizes_that_own_data_do_not_have_end_in_one_line_before_any_job(tmp_path):
+    made = Workplace.make(
+        tmp_path,
+        STUDY.replace(
+            "name: digits, validation: 100, train_samples: 200, test_samples: 50", "name: npz, path: d.npz"
+        )
+        .replace("../own.py:good", "LeNetSmall")
+        .replace("batch_size: 50", "batch_size: 100000"),
+    )
+    images = np.zeros((100, 8, 8), np.uint8)
+    np.savez(made.folder / "config/studies/d.npz", images=images, labels=np.arange(100) % 5)
+    output = made.snakemake(code=1)
+    errors = [line for line in output.splitlines() if "error: " in line]
+    said = "batch_size: batch larger than the training set (got 100000); allowed: 1 to 80 (training samples)"
+    assert len(errors) == 1 and f"error: config/studies/small.yaml: {said}" in errors[0], output
+    assert not any((made.folder / "results/small" / part).exists() for part in ("runs", "lr_range"))
 
 
 def test_the_page_says_what_is_read():

@@ -10,7 +10,7 @@ with job(snakemake), leased(snakemake) as (clocks, gpus, report):  # noqa: F821
 
     confirmation.run(
         snakemake.params.spec,  # noqa: F821
-        lr_range=records.read_json(snakemake.input.range, "range"),  # noqa: F821
+        lr_range=records.read_range(snakemake.input.range),  # noqa: F821
         data_folder=Path(snakemake.input.data[0]).parent,  # noqa: F821
         folder=Path(snakemake.output.confirmation).parent,  # noqa: F821
         checkpoint_folder=Path(snakemake.output.confirmation).parents[4] / "checkpoints",  # noqa: F821

@@ -13,7 +13,7 @@ with job(snakemake) as log:  # noqa: F821
     study_folder = Path(logs[0]).parents[2]
     data_folder = Path(snakemake.input.data[0]).parent  # noqa: F821
     range_file = snakemake.input.get("lr_range")  # noqa: F821
-    lr_range = records.read_json(range_file, "range") if range_file else None
+    lr_range = records.read_range(range_file) if range_file else None
     left = []
     for number, spec in enumerate(specs):
         with log_into(logs[number]):

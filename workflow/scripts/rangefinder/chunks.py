@@ -28,7 +28,7 @@ def chunks(study: Study, most: int) -> list[list[Run]]:
 
 
 def _needs(run: Run) -> tuple:
-    entry = part_checks.combination(run.parameters, run.dataset)
+    entry = part_checks.combination(run)
     check = part_checks.key(entry) if part_checks.needs_check(run.parameters) else None
     return run.dataset, run.range_test, check
 

@@ -231,11 +231,11 @@ def collect(
         InputError: a record is damaged, foreign, edited, or of other parameters than the study now has.
     """
     content = records.read_json(study, "study")
-    entries = [records.read_json(file, "range") for file in ranges]
+    entries = [records.read_range(file, content["folder"]) for file in ranges]
     sweeps = {}
     for file, entry in zip(ranges, entries, strict=True):
         folders = [Path(file).parent / f"seed{seed}" for seed in entry["seeds"]] if curves else []
-        sweeps[entry["range_test"]] = [records.read_sweep(folder) for folder in folders]
+        sweeps[entry["range_test"]] = [records.read_sweep(folder, content["folder"]) for folder in folders]
     planned = {entry["run"]: entry["spec_digest"] for entry in content["runs"]}
     found = []
     for file in runs:

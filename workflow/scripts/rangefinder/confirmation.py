@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import answers, data, experiment, memory, provenance, records, run_lock, runs, stopping
+from . import answers, data, experiment, memory, provenance, records, resolution, run_lock, runs, stopping
 from .checkpoints import Checkpoints
 from .clocks import Clocks
 from .progress import Progress
@@ -80,7 +80,7 @@ def run(
     """
     clocks = clocks or Clocks()
     report = report or Progress()
-    found = answers.collect(lr_range, spec["lrs"])
+    found = answers.collect(resolution.of_job(spec, lr_range), spec["lrs"])
     rates, place = answers.distinct(found)
     with clocks.running("data"):
         arrays = data.load(data_folder, verify="full")

@@ -67,7 +67,7 @@ def take(
     if found is None:
         return False
     try:
-        parameters = resolution.resolve(spec["parameters"], lr_range)
+        parameters = resolution.resolve(spec["parameters"], resolution.of_job(spec, lr_range))
     except InputError:  # training says so, and leaves a note
         return False
     if (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from . import expressions, resolution, schedules
@@ -58,20 +59,21 @@ class LRChecks:
         if mark in self._checked:
             return used
         self._checked.add(mark)
-        batch = settings["batch_size"]
-        size = training_size(settings["dataset"]) or 10 * batch
-        steps = size // batch if settings["drop_last"] else -(-size // batch)
-        if settings["epochs"] * steps > MOST_STEPS:
+        epochs, size = settings["epochs"], training_size(settings["dataset"])
+        steps = None if size is None else steps_of(size, settings["batch_size"], settings["drop_last"])
+        if epochs * (steps or 1) > MOST_STEPS:
+            each = f" (epochs of {steps} steps)" if steps else ""
             raise self.wrong(
                 "more steps than a run can have",
                 place("epochs"),
-                settings["epochs"],
-                f"1 to {MOST_STEPS // steps} (epochs of {steps} steps)",
+                epochs,
+                f"1 to {MOST_STEPS // (steps or 1)}{each}",
             )
-        if not self.trial:  # first, for a warm-up is an array of its length
-            self._check_lengths(settings["epochs"], steps, spec, schedule)
+        if not self.trial:  # what a trial cuts off is meant to be; first, for a warm-up is an array of its length
+            with self._of_schedule(schedule):
+                check_lengths(spec, epochs, steps)
         if not schedules.runs_foreign_code(spec["name"]):  # those are run by `part_checks`, in a job
-            self._try_schedule(settings, spec, schedule, steps)
+            self._try_schedule(settings, spec, schedule, steps or min(10, MOST_STEPS // epochs))
         return used
 
     def _names_used(
@@ -97,7 +99,7 @@ class LRChecks:
         self, settings: Mapping[str, Any], spec: Mapping[str, Any], schedule: str, steps: int
     ) -> None:
         """Compute a schedule with a stand-in for the LR range, so that its own settings are checked."""
-        try:
+        with self._of_schedule(schedule):
             resolved = resolution.resolve({**settings, "schedule": dict(spec)}, resolution.STAND_IN)
             schedules.build(
                 resolved["schedule"],
@@ -106,33 +108,51 @@ class LRChecks:
                 steps_per_epoch=steps,
                 momentum=0.9 if has_momentum(self.optimizers[settings["optimizer"]]) else None,  # a stand-in
             )
-        except InputError as error:
-            text = error.message + (f" (got {error.value!r})" if error.value is not None else "")
-            allowed = str(error).partition("allowed: ")[2] or None
-            raise self.wrong(
-                text,
-                f"schedules.{schedule}.{(error.key or '').removeprefix('schedule.')}".rstrip("."),
-                None,
-                allowed,
-            ) from None
 
-    def _check_lengths(self, epochs: int, steps: int, spec: Mapping[str, Any], schedule: str) -> None:
-        """Refuse milestones and a warm-up that training ends before; what a trial cuts off is meant to be."""
-        total = epochs * (steps if spec.get("per") == "step" else 1)
-        unit = "steps" if spec.get("per") == "step" else "epochs"
-        for milestone in spec.get("milestones", []):
-            if milestone >= total:
-                raise self.wrong(
-                    "past the end of training",
-                    f"schedules.{schedule}.milestones",
-                    milestone,
-                    f"1 to {total - 1} {unit}",
-                )
-        warmup = spec.get("warmup", {})
-        if warmup.get("epochs", 0) >= epochs or warmup.get("steps", 0) >= epochs * steps:
-            raise self.wrong(
-                "warm-up is not shorter than training",
-                f"schedules.{schedule}.warmup",
-                warmup,
-                f"less than {epochs} epochs",
+    @contextmanager
+    def _of_schedule(self, schedule: str) -> Iterator[None]:
+        """Have what is wrong with a schedule named by its place in the study."""
+        try:
+            yield
+        except InputError as error:
+            key = f"schedules.{schedule}.{(error.key or '').removeprefix('schedule.')}".rstrip(".")
+            raise self.wrong(error.message, key, error.value, error.allowed) from None
+
+
+def steps_of(samples: int, batch: int, drop_last: bool) -> int:
+    """Steps of an epoch."""
+    return samples // batch if drop_last else -(-samples // batch)
+
+
+def check_lengths(spec: Mapping[str, Any], epochs: int, steps: int | None) -> None:
+    """Refuse milestones and a warm-up that training ends before.
+
+    Args:
+        spec: of the schedule.
+        epochs: of the run.
+        steps: of an epoch; None where the size of the data is not known, and what is counted in steps is not checked
+            then but for what no run can have.
+
+    Raises:
+        InputError: the first length that is too long; its key begins with ``schedule``.
+    """
+    total = MOST_STEPS if steps is None else epochs * steps
+    end, unit = (total, "steps") if spec.get("per") == "step" else (epochs, "epochs")
+    for milestone in spec.get("milestones", []):
+        if milestone >= end:
+            raise InputError(
+                "past the end of training",
+                key="schedule.milestones",
+                value=milestone,
+                allowed=f"1 to {end - 1} {unit}",
+            )
+    warmup, long = spec.get("warmup", {}), "warm-up is not shorter than training"
+    for length, most in (("epochs", epochs), ("steps", total)):
+        if (warmup.get(length) or 0) >= most:
+            raise InputError(long, key="schedule.warmup", value=warmup, allowed=f"less than {most} {length}")
+    if spec["name"] == "writeup2":
+        own = spec.get("warmup_epochs", schedules.SCHEDULES["writeup2"].parameters["warmup_epochs"][1])
+        if own >= epochs:
+            raise InputError(
+                long, key="schedule.warmup_epochs", value=own, allowed=f"less than {epochs} epochs"
             )

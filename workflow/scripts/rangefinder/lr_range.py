@@ -315,10 +315,47 @@ def _rule(name: str, sweeps: Sequence[Mapping[str, Any]], confidence: float) -> 
     return {"title": rule.title, **whole, "per_seed": answers, "note": rule.note}
 
 
+def _check_alike(sweeps: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse sweeps that differ in more than their seed, and a seed that stands twice."""
+
+    def identity(sweep: Mapping[str, Any]) -> dict[str, Any]:
+        others = {f"parameters.{key}": value for key, value in sweep["parameters"].items() if key != "seed"}
+        names = {key: sweep[key] for key in ("study", "range_test", "steps_per_decade", "steps")}
+        return names | others | {"provenance.data_digest": sweep["provenance"]["data_digest"]}
+
+    wanted, files = identity(sweeps[0]["sweep"]), {}  # the file of every seed so far
+    for entry in sweeps:
+        sweep, file = entry["sweep"], entry["file"].with_name("sweep.json")
+        found = identity(sweep)
+        for key in sorted(wanted.keys() | found.keys()):
+            if found.get(key) != wanted.get(key):
+                raise InputError(
+                    "sweeps of one range test differ in more than their seed; delete both and run again",
+                    file=file,
+                    key=key,
+                    value=found.get(key),
+                    allowed=f"{wanted.get(key)!r}, as in {sweeps[0]['file'].with_name('sweep.json')}",
+                )
+        if sweep["seed"] in files:
+            raise InputError(
+                f"the same seed twice, here and in {files[sweep['seed']]}; delete both and run again",
+                file=file,
+                key="seed",
+                value=sweep["seed"],
+                allowed="each seed once",
+            )
+        files[sweep["seed"]] = file
+
+
 def record(sweeps: Sequence[Mapping[str, Any]], *, confidence: float = 0.95) -> dict[str, Any]:
-    """The content of range.json from the range tests of all seeds, as `records.read_sweep` reads them."""
+    """The content of range.json from the range tests of all seeds, as `records.read_sweep` reads them.
+
+    Raises:
+        InputError: the sweeps are not of one range test, a seed stands twice, or one of them is no sweep.
+    """
     first = sweeps[0]["sweep"]
     parameters = first["parameters"]
+    _check_alike(sweeps)
     for entry in sweeps:
         columns = entry["columns"]
         check_sweep(columns["step"], columns["lr"], columns["loss"], file=entry["file"])

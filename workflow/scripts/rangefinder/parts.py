@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import names, trial, user_code
-from .errors import InputError
+from .errors import NO_VALUE, InputError
 
 
 class Parts:
@@ -25,7 +25,8 @@ class Parts:
         self.path, self.trial = path, trial
 
     def wrong(self, message: str, key: str, value: Any = None, allowed: Any = None) -> InputError:
-        """The error for a key of the study's file."""
+        """The error for a key of the study's file; None is no value, for none of these may be null."""
+        value = NO_VALUE if value is None else value
         return InputError(message, file=self.path, key=key, value=value, allowed=allowed)
 
     def optimizer(self, spec: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -99,19 +100,17 @@ class Parts:
         spec = trial.samples(spec, self.trial)
         facts = names.DATASETS.get(name)
         if facts:
-            train, test = facts.train, facts.test
-            if spec["validation"] >= train:
-                raise self.wrong(
-                    "no training samples are left",
-                    f"{key}.validation",
-                    spec["validation"],
-                    f"0 to {train - 1}",
-                )
-            for sample, most in (("train_samples", train - spec["validation"]), ("test_samples", test)):
+            for sample, most in (
+                ("train_samples", facts.train - spec["validation"]),
+                ("test_samples", facts.test),
+            ):
                 if sample in self.trial and spec[sample] is not None:
                     spec = spec | {sample: min(spec[sample], most)}  # a trial's limit is an upper one
-                if spec[sample] is not None and spec[sample] > most:
-                    raise self.wrong("more than there are", f"{key}.{sample}", spec[sample], f"1 to {most}")
+            try:
+                check_counts(spec, facts.train, facts.test)
+            except InputError as error:
+                allowed = str(error).partition("allowed: ")[2]
+                raise self.wrong(error.message, error.key, error.value, allowed) from None
         return spec
 
     def model(self, spec: dict[str, Any], key: str) -> dict[str, Any]:
@@ -149,6 +148,28 @@ class Parts:
             if len(values) != channels:
                 allowed = f"{channels}, one for each channel"
                 raise self.wrong("wrong number of values", f"dataset.normalise.{key}", values, allowed)
+
+
+def check_counts(dataset: Mapping[str, Any], train: int, test: int) -> None:
+    """Refuse a split that a data set of so many training and test samples does not have.
+
+    Validation may take half of the training samples at most. What `train_samples` leaves of the rest is the study's to
+    choose: how accuracy grows with the data is a question to ask with one validation set.
+
+    Raises:
+        InputError: the first count that cannot be.
+    """
+    validation = dataset["validation"]
+    if validation > train - validation:
+        what = (
+            "no training samples are left" if validation >= train else "more validation than training samples"
+        )
+        raise InputError(what, key="dataset.validation", value=validation, allowed=f"0 to {train // 2}")
+    for key, most in (("train_samples", train - validation), ("test_samples", test)):
+        if dataset[key] is not None and dataset[key] > most:
+            raise InputError(
+                "more than there are", key=f"dataset.{key}", value=dataset[key], allowed=f"1 to {most}"
+            )
 
 
 def check_image_size(model: str, shape: tuple[int, int, int]) -> None:
@@ -194,5 +215,15 @@ def training_size(dataset: Mapping[str, Any]) -> int | None:
     facts = names.DATASETS.get(dataset["name"])
     if not facts:
         return dataset.get("train_samples")
-    left = facts.train - dataset["validation"]
+    return left_for_training(dataset, facts.train)
+
+
+def left_for_training(dataset: Mapping[str, Any], train: int) -> int:
+    """Samples that are trained on, of so many in the training arrays."""
+    left = train - dataset["validation"]
     return min(left, dataset["train_samples"] or left)
+
+
+def is_sized(dataset: Mapping[str, Any]) -> bool:
+    """Whether a data set's counts are known before it is read; else `part_checks` looks at them."""
+    return names.DATASETS.get(dataset["name"]) is not None

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from .errors import InputError
+from .errors import NO_VALUE, InputError
 
 FORMAT = 1
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
@@ -175,7 +175,8 @@ def write_run(
     texts = {"epochs.csv": csv_text(epochs), "steps.csv": csv_text(steps)}
     for name, text in texts.items():
         write_text(folder / name, text)
-    write_json(folder / "machine.json", machine)
+    # The times are in no digest, for two machines' differ; what they are the times of is said here.
+    write_json(folder / "machine.json", {**machine, "spec_digest": run["spec_digest"]})
     write_json(
         folder / "run.json", {**run, "files": {name: sha256_text(text) for name, text in texts.items()}}
     )
@@ -223,7 +224,7 @@ def read_json(path: Path | str, schema: str) -> dict[str, Any]:
             f"record has another format version{again}",
             file=path,
             key="format",
-            value=record.get("format"),
+            value=record.get("format", NO_VALUE),
             allowed=str(FORMAT),
         )
     error = next(iter(_validator(schema).iter_errors(record)), None)
@@ -295,6 +296,8 @@ def check(path: Path | str) -> None:
     path = Path(path)
     if path.name in ("sweep.json", "sweep.csv"):
         read_sweep(path.parent)
+    elif path.name == "range.json":
+        read_range(path)
     elif path.name in KINDS:
         read_json(path, KINDS[path.name])
     else:
@@ -374,19 +377,76 @@ def read_run(folder: Path | str, *, tables: Sequence[str] = ("epochs", "steps"))
 
     Args:
         tables: which tables to read (checked against the digests in run.json).
+
+    Raises:
+        InputError: as `read_json` and `read_csv`, or machine.json is another run's.
     """
     folder = Path(folder)
     run = read_json(folder / "run.json", "run")
-    result: dict[str, Any] = {"run": run, "machine": read_json(folder / "machine.json", "machine")}
+    machine = read_json(folder / "machine.json", "machine")
+    # Records of before machine.json said so are still read.
+    if machine.get("spec_digest", run["spec_digest"]) != run["spec_digest"]:
+        raise InputError(
+            f"record of another run than the run.json beside it{WHOLE}",
+            file=folder / "machine.json",
+            key="spec_digest",
+            value=machine["spec_digest"],
+            allowed=run["spec_digest"],
+        )
+    result: dict[str, Any] = {"run": run, "machine": machine}
     for name in tables:
         result[name] = read_csv(folder / f"{name}.csv", TABLES[name], run["files"][f"{name}.csv"])
     return result
 
 
-def read_sweep(folder: Path | str) -> dict:
-    """Read one range test: ``{"sweep": …, "columns": {column: array}, "file": the table's path}``."""
+def _check_place(record: Mapping[str, Any], file: Path, study: str | None, place: Sequence[str]) -> None:
+    """Refuse a record that was made for another place than it lies in.
+
+    Args:
+        study: whose results it is among; by default the one that the folder is named after.
+        place: keys of the record that name its folders inside lr_range/, the outermost first.
+    """
+    names = [*(folder.name for folder in file.absolute().parents), "", "", ""]
+    folders = dict(zip(reversed(place), names, strict=False))
+    folders["study"] = study or names[len(place) + 1]  # above lr_range/
+    for key, name in folders.items():
+        if name != (f"seed{record[key]}" if key == "seed" else record[key]):
+            raise InputError(
+                f"record belongs elsewhere, for it is of another {key.replace('_', ' ')} than its folder{AGAIN}",
+                file=file,
+                key=key,
+                value=record[key],
+                allowed=name,
+            )
+
+
+def read_range(file: Path | str, study: str | None = None) -> dict[str, Any]:
+    """Read the LR range of a range test: range.json in the folder named after it.
+
+    Args:
+        study: folder of the study whose it must be; by default the name of the folder that it lies in.
+
+    Raises:
+        InputError: as `read_json`, or it is of another study or range test.
+    """
+    entry = read_json(file, "range")
+    _check_place(entry, Path(file), study, ("range_test",))
+    return entry
+
+
+def read_sweep(folder: Path | str, study: str | None = None) -> dict:
+    """Read one range test: ``{"sweep": …, "columns": {column: array}, "file": the table's path}``.
+
+    Args:
+        folder: ``<study>/lr_range/<range test>/seed<k>``.
+        study: as of `read_range`.
+
+    Raises:
+        InputError: as `read_json` and `read_csv`, or it is of another study, range test or seed.
+    """
     folder = Path(folder)
     sweep = read_json(folder / "sweep.json", "sweep")
+    _check_place(sweep, folder / "sweep.json", study, ("range_test", "seed"))
     return {
         "sweep": sweep,
         "columns": read_csv(folder / "sweep.csv", SWEEP_COLUMNS, sweep["files"]["sweep.csv"]),

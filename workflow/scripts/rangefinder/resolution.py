@@ -20,6 +20,23 @@ STAND_IN = {
 EXPRESSIONS = ("max_lr", "eta_min", "end_lr", "warmup_multiplier")
 
 
+def of_job(spec: Mapping[str, Any], lr_range: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The LR range that a job is given, if it is the one that its specification names.
+
+    Raises:
+        InputError: it is of another study or range test.
+    """
+    for key in ("study", "range_test") if lr_range is not None else ():
+        if lr_range[key] != spec[key]:
+            raise InputError(
+                "is given the LR range of another " + key.replace("_", " "),
+                key=key,
+                value=lr_range[key],
+                allowed=str(spec[key]),
+            )
+    return lr_range
+
+
 def resolve(parameters: Mapping[str, Any], lr_range: Mapping[str, Any] | None) -> dict[str, Any]:
     """A run's parameters with every LR expression evaluated.
 

@@ -185,7 +185,12 @@ def _one_cycle(
         momentum[here] = anneal(momentum_from, momentum_to, part)
         begin, done = finish, done | here
     if cycle_momentum and run.momentum is None:
-        raise InputError("the optimizer has no momentum to cycle", key="schedule.cycle_momentum", value=True)
+        raise InputError(
+            "the optimizer has no momentum to cycle",
+            key="schedule.cycle_momentum",
+            value=True,
+            allowed="false, or true with an optimizer that has momentum or betas",
+        )
     cycles = bool(run.momentum) if cycle_momentum is None else cycle_momentum
     return Schedule(lr, momentum if cycles else None)
 
@@ -402,6 +407,15 @@ def _warmup_factors(warmup: Any, steps_per_epoch: int) -> np.ndarray:
     return values["factor"] + (1 - values["factor"]) * (np.arange(steps) // unit * unit) / max(steps, 1)
 
 
+def _allowed_by(check: Callable) -> str | list[str] | None:
+    """What a check allows, as it says it of null, which none takes where a value is required."""
+    try:
+        check(None, "")
+    except InputError as error:
+        return error.allowed
+    return None
+
+
 def _checked(given: Mapping[str, Any], known: Mapping[str, tuple[Callable, Any]], key: str) -> dict[str, Any]:
     for name in given:
         if name not in known:
@@ -411,7 +425,7 @@ def _checked(given: Mapping[str, Any], known: Mapping[str, tuple[Callable, Any]]
         value = given.get(name)  # null in YAML: the default
         if value is None:
             if default is REQUIRED:
-                raise InputError("is missing", key=f"{key}.{name}")
+                raise InputError("is missing", key=f"{key}.{name}", allowed=_allowed_by(check))
             values[name] = default
         else:
             values[name] = check(value, f"{key}.{name}")

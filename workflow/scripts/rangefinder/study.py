@@ -22,21 +22,58 @@ RULES = (
 TAKEN = {*RULES.split(), "data", "compare"}
 
 
-def load_config(given: Mapping[str, Any], file: str = "config/config.yaml") -> dict[str, Any]:
+CONFIG = "config/config.yaml"
+
+
+def check_config_file(file: Path | str) -> None:
+    """Read a file of configuration as data, before Snakemake does, which evaluates YAML that asks for it.
+
+    Raises:
+        InputError: it is no YAML, no mapping, has a key twice, or asks for Python to be evaluated in it.
+    """
+    content = validation.read_yaml(file)
+    if not isinstance(content, Mapping):
+        raise InputError("not usable", file=file, value=content, allowed="a mapping")
+    if "__use_yte__" in content:
+        raise InputError(
+            "not usable, for YAML is read as data here",
+            file=file,
+            key="__use_yte__",
+            value=content["__use_yte__"],
+            allowed="keys of the configuration, without expressions in Python",
+        )
+
+
+def load_config(
+    given: Mapping[str, Any], file: str = CONFIG, elsewhere: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The workflow's configuration, checked, with defaults.
 
     Values from the command line arrive as text where YAML made them so; `studies` may be one name there.
+
+    Args:
+        given: by key.
+        file: where the keys stand, for messages.
+        elsewhere: where single keys stand instead.
     """
+    try:
+        return _load_config(given, file)
+    except InputError as error:
+        key = str(error.value) if error.key is None else error.key.partition(".")[0]
+        raise error.of_file((elsewhere or {}).get(key, error.file)) from error.__cause__
+
+
+def _load_config(given: Mapping[str, Any], file: str) -> dict[str, Any]:
     given = dict(given)
     if isinstance(given.get("studies"), str):
         given["studies"] = [given["studies"]]
     for key, entry in validation.schema("config")["properties"].items():
         # Snakemake hands over `true` and `{epochs: 2}` of the command line as text.
         if isinstance(given.get(key), str) and "string" not in entry.get("type", "null"):
-            given[key] = validation.parse_yaml(given[key], file)
+            given[key] = _parsed(given[key], key, file)
         elif isinstance(given.get(key), Mapping):
             given[key] = {
-                name: validation.parse_yaml(value, file) if isinstance(value, str) else value
+                name: _parsed(value, key, file) if isinstance(value, str) else value
                 for name, value in given[key].items()
             }
     validation.check(given, "config", file)
@@ -54,6 +91,14 @@ def load_config(given: Mapping[str, Any], file: str = "config/config.yaml") -> d
             allowed="a folder in torchvision's layout",
         )
     return config
+
+
+def _parsed(text: str, key: str, file: str) -> Any:
+    """The value of a key that the command line gives as text."""
+    try:
+        return validation.parse_yaml(text, file)
+    except InputError as error:
+        raise InputError(error.message, file=file, key=key, value=text, allowed="YAML") from error
 
 
 def _check_results(folder: str, file: str) -> None:
@@ -74,7 +119,7 @@ def _check_results(folder: str, file: str) -> None:
         )
 
 
-def find(directory: Path | str, file: str = "config/config.yaml") -> dict[str, Path]:
+def find(directory: Path | str, file: str = CONFIG) -> dict[str, Path]:
     """The studies of a folder by name; `file` is where the folder is named, for messages."""
     directory = Path(directory)
     if not os.path.isdir(directory):  # False, too, for a name that no file can have

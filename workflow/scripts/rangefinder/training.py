@@ -60,7 +60,7 @@ def run(
     spec_digest = runs.digest(spec)
     with unfinished.noted(notes_folder, spec, spec_digest) as progress:
         clocks = clocks or Clocks()
-        parameters = resolution.resolve(spec["parameters"], lr_range)
+        parameters = resolution.resolve(spec["parameters"], resolution.of_job(spec, lr_range))
         if parameters.get("on_out_of_memory") == "halve" and notes_folder is not None:
             note = unfinished.read(notes_folder, spec["run"], spec_digest)
             parameters["micro_batch"] = progress["micro_batch"] = memory.halved(parameters, note)
