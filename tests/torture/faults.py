@@ -388,7 +388,7 @@ def damaged_record(place: Place, rng: random.Random) -> str:
 
 
 @fault(
-    "the system's clock set back by an hour, in mid-run",
+    "the system's clock set back by an hour, in mid-run (simulated: file times, and `time.time` replaced)",
     r"^\(nothing\)$|former copy .* ended without a word|ahead of this clock|Nothing to be done",
 )
 def clock_set_back(place: Place, rng: random.Random) -> str:
