@@ -18,6 +18,7 @@ from pathlib import Path
 from places import FIRST_STEP, RUN, STEPS, Attempt, Job, Place, Workflow
 
 GIB = 2**30
+WHERE = r"(after step \d+ of 600|while a training was set up|before the job (began|was done))"
 
 
 class CannotBeDone(Exception):
@@ -122,7 +123,7 @@ def killed(place: Place, rng: random.Random) -> str:
 
 @fault(
     "`kill` (SIGTERM) at a random moment",
-    r"error: stopped by SIGTERM (after step \d+ of 600|while a training was set up)|^\(SIGTERM\)$|^\(finished first\)$"
+    rf"error: stopped by SIGTERM {WHERE}|^\(SIGTERM\)$|^\(finished first\)$"
     "|Will exit after finishing",
 )
 def terminated(place: Place, rng: random.Random) -> str:
@@ -134,13 +135,13 @@ def terminated(place: Place, rng: random.Random) -> str:
 
 @fault(
     "Ctrl-C (SIGINT to Snakemake and its jobs) at a random moment",
-    r"error: stopped by SIGINT (after step \d+ of 600|while a training was set up)|^\(finished first\)$"
+    rf"error: stopped by SIGINT {WHERE}|^\(finished first\)$|^\(SIGINT\)$"
     "|Terminating processes on user request",
     places=(Workflow,),
 )
 def interrupted(place: Place, rng: random.Random) -> str:
-    attempt = under_way(place, rng)
-    if attempt.running:
+    attempt = place.start()
+    if attempt.until(moment(place, rng)):
         os.killpg(attempt.process.pid, signal.SIGINT)
     return "(finished first)" if attempt.wait() == 0 else seen(attempt)
 
@@ -388,7 +389,7 @@ def damaged_record(place: Place, rng: random.Random) -> str:
 
 
 @fault(
-    "the system's clock set back by an hour, in mid-run",
+    "the system's clock set back by an hour, in mid-run (simulated: file times, and `time.time` replaced)",
     r"^\(nothing\)$|former copy .* ended without a word|ahead of this clock|Nothing to be done",
 )
 def clock_set_back(place: Place, rng: random.Random) -> str:

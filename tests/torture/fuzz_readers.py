@@ -19,13 +19,22 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import yaml
 from rangefinder import claims, prepared, published, published_curves, records, runs, study, validation
 from rangefinder.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = ROOT / "config/studies"
-READERS = ("study", "config", "json", "resealed", "csv", "published")
+READERS = {
+    "study": 1,
+    "config": 2,
+    "json": 3,
+    "resealed": 3,
+    "csv": 3,
+    "published": 1,
+    "folder": 3,
+}  # how often
 RECORDS = (
     "run",
     "machine",
@@ -37,9 +46,22 @@ RECORDS = (
     "jobs",
     "unfinished",
     "derived",
+    "progress",
+    "timing",
+    "start",
 )
 TABLES = (*records.TABLES.items(), ("sweep", records.SWEEP_COLUMNS))
 FORMATS = (".csv", ".yaml", ".gz")
+# What is read as a whole: the record that vouches for its tables, all files, and the reader.
+FOLDERS = {
+    "run": ("run.json", ("run.json", "machine.json", "epochs.csv", "steps.csv"), records.read_run),
+    "sweep": ("sweep.json", ("sweep.json", "sweep.csv"), records.read_sweep),
+    "derived": (
+        "derived.json",
+        ("derived.json", "derived/runs.csv", "derived/loss.svg"),
+        lambda folder: records.read_derived(folder / "derived"),
+    ),
+}
 
 # What a damaged or malicious file may hold instead of what belongs there.
 HOSTILE = [
@@ -85,6 +107,22 @@ def damaged_bytes(data: bytes, chance: random.Random) -> bytes:
         else:
             del data[place:]
     return bytes(data)
+
+
+def sealed(body: dict) -> bytes:
+    """A record with a checksum that matches it."""
+    body = {key: value for key, value in body.items() if key != "checksum"}
+    checksum = records.sha256_text(records.canonical(body).encode("ascii", "replace").decode())
+    return json.dumps(body | {"checksum": checksum}).encode()
+
+
+def _plain_text(found: object) -> str:
+    """What a reader returned, as text that is the same where the numbers are."""
+    return json.dumps(
+        found,
+        sort_keys=True,
+        default=lambda value: value.tolist() if isinstance(value, np.ndarray) else str(value),
+    )
 
 
 def _places(value: object, path: tuple = ()) -> list[tuple]:
@@ -169,10 +207,13 @@ class Fuzz:
         self.published = [path for path in sorted(folder.rglob("published/**/*")) if path.suffix in FORMATS]
         self.planned = study.load(STUDIES / "lenet5-mnist.yaml").record()
         (folder / "record").mkdir()
+        self.whole = folder / "whole"
+        shutil.copytree(sources, self.whole)
+        self.found = {name: _plain_text(read(self.whole)) for name, (*_, read) in FOLDERS.items()}
 
     def once(self) -> None:
         """One input to one reader."""
-        reader = self.chance.choices(READERS, (1, 2, 3, 3, 3, 1))[0]
+        reader = self.chance.choices(list(READERS), list(READERS.values()))[0]
         try:
             getattr(self, f"_{reader}")()
         except InputError as error:
@@ -214,9 +255,7 @@ class Fuzz:
         name = self.chance.choice(RECORDS)
         content = json.loads((self.sources / f"{name}.json").read_text())
         damaged = damaged_values(content, self.chance, JSON_HOSTILE)
-        body = {key: value for key, value in damaged.items() if key != "checksum"}
-        checksum = records.sha256_text(records.canonical(body).encode("ascii", "replace").decode())
-        self._read(name, json.dumps(body | {"checksum": checksum}).encode())
+        self._read(name, sealed(damaged))
 
     def _read(self, name: str, data: bytes) -> None:
         path = self.folder / "record" / f"{name}.json"
@@ -234,6 +273,32 @@ class Fuzz:
         found = records.read_csv(path, columns)
         if set(found) != set(columns):
             raise AssertionError(f"columns {set(found)}")
+
+    def _folder(self) -> None:
+        """A record with its tables: one file damaged, gone, or another's; or a table whose digest was edited too."""
+        name = self.chance.choice(list(FOLDERS))
+        record, files, read = FOLDERS[name]
+        file = self.chance.choice(files)
+        kept = {path: path.read_bytes() for path in (self.whole / record, self.whole / file)}
+        kind = self.chance.choice(("damaged", "damaged", "gone", "another's", "edited"))
+        try:
+            path = self.whole / file
+            if kind == "gone":
+                path.unlink()
+            elif kind == "another's":
+                path.write_bytes((self.whole / self.chance.choice(files)).read_bytes())
+            else:
+                path.write_bytes(damaged_bytes(kept[path], self.chance))
+            if kind == "edited" and path.suffix != ".json":
+                content = json.loads(kept[self.whole / record])
+                content["files"][path.name] = records.sha256_file(path)
+                (self.whole / record).write_bytes(sealed(content))
+            found = read(self.whole)
+            if kind != "edited" and _plain_text(found) != self.found[name]:
+                raise AssertionError(f"{name}: damage to {file} was read as numbers")
+        finally:
+            for path, data in kept.items():
+                path.write_bytes(data)
 
     def _published(self) -> None:
         path = self.chance.choice(self.published)
@@ -291,6 +356,15 @@ def examples(folder: Path) -> Path:
     }
     records.write_json(folder / "unfinished.json", note | {"status": "interrupted"})
     records.write_derived(folder / "derived", {"runs.csv": "run,seed\n", "loss.svg": "<svg/>\n"})
+    identity = {"study": "digits", "kind": "train", "name": run.id, "spec_digest": runs.digest(run.spec)}
+    records.write_json(folder / "progress.json", progress.Progress(identity).now | {"time": 1.5})
+    took, moments = {"wall": 1.5, "cpu": 1.25}, progress.moments()
+    records.write_json(folder / "start.json", {"start_s": took, **moments})
+    names = ("data_s", "step_s", "validation_s", "test_s", "build_s", "warm_up_s")
+    subject = dict.fromkeys(names, took) | {"steps_per_epoch": 4, "state_bytes": 1000}
+    timed = {"device": "cpu", "subjects": {"a": subject}, "sweeps": {"sgd": 40}, "once_s": took}
+    timed |= {"study": "digits", "start_s": took, "known": {}, "crowded": {"2": 1.5}, "moments": [moments]}
+    records.write_json(folder / "timing.json", timed)
     for name in RECORDS:
         records.read_json(folder / f"{name}.json", name)
     return folder
@@ -305,6 +379,15 @@ def fuzz(inputs: int, seed: int) -> Fuzz:
         for _ in range(inputs):
             found.once()
         return found
+
+
+def entry(found: Fuzz, inputs: int, seed: int) -> dict[str, object]:
+    """What is stored of it."""
+    counts = {
+        outcome: sum(count for kind, count in found.results.items() if kind.endswith(f": {outcome}"))
+        for outcome in ("refused", "read")
+    }
+    return {"inputs": inputs, "seed": seed, **counts, "uncaught": found.uncaught}
 
 
 if __name__ == "__main__":

@@ -61,7 +61,13 @@ RECORDS = (
 
 
 class Place(ABC):
-    """A folder with the study, in which one command is run until it succeeds."""
+    """A folder with the study, in which one command is run until it succeeds.
+
+    Attributes:
+        title: what the table calls it.
+    """
+
+    title: str
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -140,6 +146,8 @@ class Place(ABC):
 class Job(Place):
     """One training job, run through the rule's own script in a process that has torch imported already."""
 
+    title = "one training job"
+
     def run_undisturbed(self) -> None:
         process = _context().Process(target=int)  # the first one waits for the import of torch
         process.start()
@@ -161,6 +169,7 @@ class Job(Place):
 class Workflow(Place):
     """The study's records, made by Snakemake, in a process group of its own."""
 
+    title = "Snakemake"
     arguments = ("--cores", "2", "--config", "checkpoint_minutes=0", "checkpoint_epochs=1")
 
     def prepare(self) -> None:

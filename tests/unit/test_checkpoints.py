@@ -1,7 +1,9 @@
 """Checkpoints: whole or not at all, never another run's."""
 
 import os
+import re
 
+import numpy as np
 import pytest
 import torch
 from rangefinder import provenance, records
@@ -35,6 +37,29 @@ def test_a_damaged_checkpoint_gives_way_to_the_previous_one(tmp_path, caplog):
     assert "latest.ckpt is damaged" in caplog.text
     (checkpoints.folder / "previous.ckpt").write_bytes(b"")
     assert checkpoints.load() is None
+
+
+class Harmful:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_pickled_object_is_named_and_never_executed(tmp_path, caplog):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", "run", DIGEST)
+    checkpoints.save(state(1))
+    checkpoints.save(state(2) | {"harm": Harmful(tmp_path / "made")})
+    assert checkpoints.load()["step"] == 1
+    assert "latest.ckpt holds something other than tensors and plain values (posix.mkdir)" in caplog.text
+    checkpoints.save(state(3) | {"scalar": np.float64(1)})
+    assert checkpoints.load() is None
+    assert re.search(r"latest\.ckpt holds .* \(numpy\.[\w.]*scalar\)", caplog.text)
+    assert "previous.ckpt holds something other than tensors and plain values (posix.mkdir)" in caplog.text
+    assert not (tmp_path / "made").exists()
 
 
 def test_a_kill_between_the_two_renames_loses_nothing(tmp_path):

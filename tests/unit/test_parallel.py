@@ -3,6 +3,7 @@
 import itertools
 import multiprocessing
 import os
+import random
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,80 @@ def test_several_processes_train_the_run_of_one(double, case, count):
     for rank in range(1, count):  # all processes end with the same bits
         for name, value in many["weights"].items():
             assert (double[case, count, rank]["weights"][name] == value).all(), name
+
+
+# Draws from every generator that a checkpoint keeps; with 48 samples in micro-batches of 16, process 0 of 2 draws once
+# a step, process 1 twice.
+NOISY = """
+import random
+import numpy as np
+from torch import nn
+
+class Noisy(nn.Sequential):
+    def forward(self, x):
+        scale = 1 + random.random() / 10 + np.random.random() / 10 if self.training else 1
+        return super().forward(x * scale)
+
+def noisy(input_shape, classes):
+    return Noisy(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, classes))
+"""
+
+
+def continued(rank: int, count: int, folder: Path, digits: Path) -> None:
+    """Train without a break, and with a checkpoint after the first of three epochs, from which others go on."""
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=count
+    )
+    model = {"name": f"{folder}/own.py:noisy"}
+    parameters = PLAIN | {"model": model, "batch_size": 48, "micro_batch": 16}
+
+    def trainer() -> parallel.ParallelTrainer:
+        kept = parallel.checkpoints(folder / "checkpoints", "r", "0" * 64, shares.Share(rank, count))
+        return parallel.ParallelTrainer(
+            parameters,
+            data.load(digits),
+            device=torch.device("cpu"),
+            clocks=clocks.Clocks(),
+            share=shares.Share(rank, count),
+            checkpoints=kept,
+        )
+
+    whole = trainer()
+    whole.train()
+    torch.save(result(whole), folder / f"whole-{rank}.pt")
+    first = trainer()
+    first.report.begin(0, len(first.losses))
+    first.train_epoch()
+    first.checkpoints.save(first._state())
+    torch.distributed.barrier()  # process 0 has written it
+    random.seed(rank)
+    second = trainer()
+    second.resume()
+    assert second.step == first.step > 0
+    second.train()
+    torch.save(result(second), folder / f"continued-{rank}.pt")
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def test_a_run_of_several_processes_that_draws_random_numbers_continues_bit_for_bit(digits, tmp_path):
+    (tmp_path / "own.py").write_text(NOISY)
+    processes = [CONTEXT.Process(target=continued, args=(rank, 2, tmp_path, digits)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0, 0]
+    for rank in range(2):
+        whole, after = (
+            torch.load(tmp_path / f"{name}-{rank}.pt", weights_only=False) for name in ("whole", "continued")
+        )
+        np.testing.assert_array_equal(after["losses"], whole["losses"])
+        assert after["rows"] == whole["rows"] and len(whole["rows"]) == 3
+        for name, value in whole["weights"].items():
+            np.testing.assert_array_equal(after["weights"][name], value, err_msg=name)
 
 
 def test_shares_are_whole_and_even():

@@ -234,6 +234,22 @@ def test_memory_that_runs_out_ends_with_advice_that_the_next_try_can_take(digits
     assert len(swept(digits, tmp_path, micro_batch=16)["columns"]["loss"]) == 31
 
 
+@pytest.mark.parametrize("where", ["experiment.build", "experiment.Experiment.compile", "data.load"])
+def test_memory_that_runs_out_before_the_first_step_is_a_typed_end(digits, tmp_path, monkeypatch, where):
+    def refused(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(f"rangefinder.{where}", refused)
+    told = (
+        "while the data were loaded"
+        if where == "data.load"
+        else "with 64 samples at once; set run.micro_batch"
+    )
+    with pytest.raises(OutOfMemory, match=told):
+        swept(digits, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture(scope="module")
 def exact(digits, tmp_path_factory):
     return swept(digits, tmp_path_factory.mktemp("exact"))["columns"]

@@ -1,5 +1,6 @@
 """One run: against a plain loop, continued after kills, diverged where the loss says so."""
 
+import errno
 import json
 import math
 import os
@@ -327,17 +328,18 @@ def test_too_little_memory_ends_with_advice(digits, tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-def short_of_memory(monkeypatch, most, stop_at=math.inf):
+def short_of_memory(monkeypatch, most, stop_at=math.inf, evaluated=math.inf):
     """Have memory run out, as CUDA says it, where more than `most` samples are computed with at once.
 
     Args:
+        evaluated: as `most`, in evaluations.
         stop_at: the call of the network at which SIGTERM comes.
     """
     forward = experiment.Experiment.forward
     calls = iter(range(10**6))
 
     def limited(self, model, x):
-        if model.training and len(x) > most:
+        if len(x) > (most if model.training else evaluated):
             raise torch.OutOfMemoryError("CUDA out of memory")
         if next(calls) == stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -377,6 +379,84 @@ def test_a_run_that_does_not_ask_for_it_keeps_its_batch_whole(digits, tmp_path, 
     for _ in range(2):
         with pytest.raises(OutOfMemory, match="with 64 samples at once"):
             train(digits, tmp_path, notes_folder=tmp_path / "notes")
+
+
+def test_an_evaluation_that_does_not_fit_says_so_and_halves_no_micro_batch(digits, tmp_path, monkeypatch):
+    job, notes = spec(batch_size=48, on_out_of_memory="halve", eval_batch_size=100), tmp_path / "notes"
+    with monkeypatch.context() as patched:
+        short_of_memory(patched, most=30, evaluated=60)
+        with pytest.raises(OutOfMemory, match=r"with 48 samples at once; set run\.micro_batch to 24"):
+            train(digits, tmp_path, job, notes_folder=notes)
+        for _ in range(3):
+            advice = "set run.eval_batch_size to 50 or less"
+            with pytest.raises(OutOfMemory, match=f"in an evaluation with 100 samples at once; {advice}"):
+                train(digits, tmp_path, job, notes_folder=notes)
+            note = records.read_json(notes / "r.json", "unfinished")
+            assert (note["status"], note["micro_batch"], note["advice"]) == ("out_of_memory", 24, advice)
+        short_of_memory(patched, most=30, evaluated=0)
+        with pytest.raises(
+            OutOfMemory, match=r"with 1 sample at once; run\.eval_batch_size cannot be smaller"
+        ):
+            train(digits, tmp_path / "other", spec(batch_size=16, eval_batch_size=1))
+    assert train(digits, tmp_path, job, notes_folder=notes)["parameters"]["micro_batch"] == 24
+
+
+def test_a_micro_batch_of_one_is_not_halved(digits, tmp_path, monkeypatch, caplog):
+    job, notes = spec(batch_size=4, on_out_of_memory="halve", epochs=1), tmp_path / "notes"
+    with monkeypatch.context() as patched:
+        short_of_memory(patched, most=0)
+        for at_once in (4, 2):
+            with pytest.raises(OutOfMemory, match=f"set run.micro_batch to {at_once // 2} or less"):
+                train(digits, tmp_path, job, notes_folder=notes)
+        for _ in range(2):
+            caplog.clear()
+            with pytest.raises(
+                OutOfMemory, match=r"with 1 sample at once; run\.micro_batch cannot be smaller"
+            ):
+                train(digits, tmp_path, job, notes_folder=notes)
+        assert "memory ran out with" not in caplog.text
+    assert train(digits, tmp_path, job, notes_folder=notes)["parameters"]["micro_batch"] == 1
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOMEM, "Cannot allocate memory"), MemoryError()])
+def test_data_that_do_not_fit_into_memory_are_a_typed_end(digits, tmp_path, monkeypatch, error):
+    def refused(*_, **__):
+        raise error
+
+    job, notes = spec(on_out_of_memory="halve"), tmp_path / "notes"
+    monkeypatch.setattr(data, "load", refused)
+    with pytest.raises(
+        OutOfMemory, match="out of memory while the data were loaded; give the job more memory"
+    ):
+        train(digits, tmp_path, job, notes_folder=notes)
+    note = records.read_json(notes / "r.json", "unfinished")
+    assert (note["status"], note["micro_batch"]) == ("out_of_memory", None)
+    monkeypatch.undo()
+    assert train(digits, tmp_path, job, notes_folder=notes)["parameters"]["micro_batch"] is None
+
+
+def test_another_error_of_a_file_is_not_taken_for_a_lack_of_memory(digits, tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise OSError(errno.EIO, "Input/output error", "out of memory.npy")
+
+    monkeypatch.setattr(data, "load", refused)
+    with pytest.raises(OSError, match="Input/output error"):
+        train(digits, tmp_path)
+
+
+def test_a_state_that_only_code_could_load_has_the_run_start_over(digits, tmp_path, monkeypatch, caplog):
+    whole = Trainer._state
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_state", lambda self: whole(self) | {"own": np.float64(1)})
+        short_of_memory(patched, most=math.inf, stop_at=7)
+        with pytest.raises(Interrupted):
+            train(digits, tmp_path)
+    train(digits, tmp_path)
+    assert "latest.ckpt holds something other than tensors and plain values" in caplog.text
+    assert records.read_json(tmp_path / "run/machine.json", "machine")["resumed"] == 0
+    train(digits, tmp_path / "whole")
+    for name in ("run.json", "epochs.csv", "steps.csv"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole/run" / name).read_bytes()
 
 
 def test_lr_expressions_resolve_to_the_numbers_of_the_range():

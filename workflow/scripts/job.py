@@ -2,12 +2,36 @@
 
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 START = time.perf_counter()
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _at_signals(handler) -> None:
+    for number in SIGNALS:
+        signal.signal(number, handler)
+
+
+def _leave(number: int, _frame: object) -> None:
+    """End the process before its job began: there is nothing to clear up."""
+    os.write(2, f"error: stopped by {signal.Signals(number).name} before the job began\n".encode())
+    os._exit(128 + number)
+
+
+def _stop(number: int, _frame: object) -> None:
+    """End the job's block wherever it is; what it holds is given back on the way out."""
+    from rangefinder.stopping import Told
+
+    _at_signals(signal.SIG_IGN)  # a terminal and Snakemake may both pass on a Ctrl-C: the first clears up
+    raise Told(number)
+
+
+_at_signals(_leave)  # already while a script's other modules are imported
 
 
 class LogFile(logging.FileHandler):
@@ -54,12 +78,13 @@ def log_into(path: str | os.PathLike) -> Iterator[None]:
 
 @contextmanager
 def job(snakemake) -> Iterator[logging.Logger]:
-    """Log into the rule's log file and stderr, set the thread count, and report bad input in one line.
+    """Log into the rule's log file and stderr, set the thread count, and report bad input or a signal in one line.
 
     Threads must be set before torch is imported: import the engine's heavy modules inside the block.
     """
     from rangefinder import clock_skew, sessions
     from rangefinder.errors import InputError, RunError
+    from rangefinder.stopping import Told
 
     sessions.watch()
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -76,8 +101,13 @@ def job(snakemake) -> Iterator[logging.Logger]:
     logging.basicConfig(level=logging.INFO, handlers=[file, console])
     log = logging.getLogger("rangefinder")
     try:
+        _at_signals(_stop)
         yield log
         clock_skew.settle(snakemake.input, snakemake.config.get("results", "results"))
+        _at_signals(signal.SIG_IGN)  # all is written: an end now would only have it made again
+    except Told as told:
+        log.error("error: %s", told)
+        sys.exit(told.code)
     except (InputError, RunError) as error:
         log.error("error: %s", error)
         sys.exit(1)

@@ -12,6 +12,8 @@ import hashlib
 import io
 import logging
 import os
+import pickle
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -65,7 +67,7 @@ class Checkpoints:
             )
 
     def load(self) -> dict | None:
-        """The newest whole state, or None. A damaged file is named in the log and passed over."""
+        """The newest whole state, or None. A file damaged, or loaded by code alone, is named and passed over."""
         import torch
 
         for name in ("latest.ckpt", "previous.ckpt"):
@@ -76,7 +78,15 @@ class Checkpoints:
             if hashlib.sha256(data).hexdigest().encode() != digest:
                 log.warning("%s is damaged (its checksum does not match) and is not used", path)
                 continue
-            return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+            try:
+                return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+            except pickle.UnpicklingError as error:  # of an optimizer or a model of the user's own
+                held = re.search(r"GLOBAL ([\w.]+)", str(error))
+                log.warning(
+                    "%s holds something other than tensors and plain values (%s), which is not loaded, and is not used",
+                    path,
+                    held[1] if held else str(error).split("\n")[0],
+                )
         if any(folder != self.folder for folder in self._folders()):
             log.warning(
                 "checkpoints of %s are of other parameters, data or another version of the engine: starting over",

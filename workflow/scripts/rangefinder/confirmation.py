@@ -82,7 +82,7 @@ def run(
     report = report or Progress()
     found = answers.collect(resolution.of_job(spec, lr_range), spec["lrs"])
     rates, place = answers.distinct(found)
-    with clocks.running("data"):
+    with clocks.running("data"), memory.loading():
         arrays = data.load(data_folder, verify="full")
     splits = data.split(arrays, spec["parameters"]["dataset"])
     split = "validation" if len(splits.validation) else "test"

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import compilation, data, devices, generators, models, optimizers
+from . import compilation, data, devices, generators, memory, models, optimizers
 from .clocks import Clocks
 from .shares import Share
 from .stopping import Stop, Stopped
@@ -57,11 +57,13 @@ class EvaluationSet:
         self.experiment = experiment
         indices = getattr(experiment.splits, split)
         self.samples, share = len(indices), experiment.share
+        batch_size = parameters.get("eval_batch_size") or 1000
+        self.at_once = min(batch_size, self.samples)
         self.batches = data.evaluation_batches(
             getattr(arrays, f"{source}_images"),
             getattr(arrays, f"{source}_labels"),
             indices=indices if share is None else indices[slice(*share.bounds(len(indices)))],
-            batch_size=parameters.get("eval_batch_size") or 1000,
+            batch_size=batch_size,
             normalise=data.normalisation(parameters["dataset"].get("normalise"), arrays),
             device=experiment.device,
             dtype=experiment.dtype,
@@ -77,6 +79,7 @@ class EvaluationSet:
 
         Raises:
             Stopped: a signal asks to stop; the model is as before.
+            OutOfMemory: so many samples at once do not fit.
         """
         model, device = self.experiment.model, self.experiment.device
         stop = stop or Stop()
@@ -85,7 +88,7 @@ class EvaluationSet:
         total = torch.zeros((), dtype=torch.float64, device=device)
         correct = torch.zeros((), dtype=torch.int64, device=device)
         try:
-            with stop.at_once(), torch.inference_mode():
+            with memory.evaluating(self.at_once), stop.at_once(), torch.inference_mode():
                 for x, y in self.batches:
                     output = self.experiment.forward(model, x)
                     total += nn.functional.cross_entropy(output, y, reduction="sum")

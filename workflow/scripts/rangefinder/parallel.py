@@ -12,7 +12,7 @@ import torch.distributed
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from . import batch_statistics, stopping, trainer
+from . import batch_statistics, generators, stopping, trainer
 from .checkpoints import Checkpoints
 from .data.sampling import random_words
 from .shares import Share
@@ -129,13 +129,13 @@ class ParallelTrainer(trainer.Trainer):
             self.correct.zero_()
 
     def _state(self) -> dict[str, Any]:
-        """The state as one process would have it, and every process's random generator."""
+        """The state as one process would have it, and every process's random generators, its device's among them."""
         state = super()._state()
         state["correct"] = self.correct.clone()
         self.share.add(state["correct"])
-        own = torch.get_rng_state()
-        state["rngs"] = [torch.empty_like(own) for _ in range(self.share.count)]
-        torch.distributed.all_gather(state["rngs"], own)
+        state["generators_of"] = [None] * self.share.count
+        # Objects travel by the CPU's backend, which every group has.
+        torch.distributed.all_gather_object(state["generators_of"], state["generators"])
         return state
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -143,9 +143,9 @@ class ParallelTrainer(trainer.Trainer):
         self.agreed_step = self.step
         if self.share.rank:
             self.correct.zero_()  # process 0 holds the sum
-            rngs = state.get("rngs", ())
-            if len(rngs) == self.share.count:
-                torch.set_rng_state(rngs[self.share.rank])
+            kept = state.get("generators_of", ())
+            if len(kept) == self.share.count:
+                generators.restore(kept[self.share.rank], self.device.type == "cuda")
             else:
                 self._seed_others()
 

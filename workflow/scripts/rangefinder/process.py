@@ -53,7 +53,7 @@ def _train(
     import torch
     import torch.distributed
 
-    from . import data, parallel, training
+    from . import data, memory, parallel, training
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
     device = torch.device("cpu")
@@ -64,7 +64,7 @@ def _train(
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     clocks.seconds["startup"] += time.perf_counter() - started
-    with clocks.running("data"):
+    with clocks.running("data"), memory.watched(job["parameters"], progress), memory.loading():
         arrays = data.load(job["data_folder"])
     checkpoints = parallel.checkpoints(*job["checkpoints"], share)
     training.train(

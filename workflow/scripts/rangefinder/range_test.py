@@ -203,14 +203,14 @@ def run(
         The content of sweep.json.
 
     Raises:
-        OutOfMemory: the batch, or the study's micro-batch of it, does not fit.
+        OutOfMemory: the data, the batch (or the study's micro-batch of it), or an evaluation's does not fit.
     """
     clocks = clocks or Clocks()
     parameters = {**spec["parameters"], "seed": spec["seed"]}
     device = experiment.pick_device(leased)
-    with clocks.running("data"):
+    with clocks.running("data"), memory.loading():
         arrays = data.load(data_folder, verify="full")
-    with clocks.running("startup"):
+    with clocks.running("startup"), memory.watched(parameters, {}):
         per_epoch = steps_per_epoch(parameters, arrays)
         lrs = rates(parameters, per_epoch)
         parts = experiment.build(
@@ -218,7 +218,8 @@ def run(
         )
         every = parameters.get("validation_every") or 0
         validation = parts.evaluation("validation") if every else None
-    parts.compile(clocks)
+    with memory.watched(parameters, {}):
+        parts.compile(clocks)
     with clocks.running("train"), memory.watched(parameters, {}):
         result = sweep(
             parts.step_model,

@@ -15,6 +15,14 @@ class Interrupted(RunError):
     status = "interrupted"
 
 
+class Told(KeyboardInterrupt):
+    """A job was told to end (SIGTERM or SIGINT) where it is, for all that is done anew from its start."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name} before the job was done")
+        self.code = 128 + number  # the exit status that a shell gives it
+
+
 class Stopped(BaseException):
     """Raised by a signal inside `Stop.at_once`; whoever opened the block sees to it that nothing is lost.
 

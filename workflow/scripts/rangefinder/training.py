@@ -53,7 +53,7 @@ def run(
 
     Raises:
         Interrupted: told to stop; a checkpoint holds the state, and the same call continues from it.
-        OutOfMemory: the device's memory is too small for the batch.
+        OutOfMemory: the memory is too small for the batch, for an evaluation's, or for the data.
         RunError: one of several processes died.
         InputError: the specification, the LR range or the data cannot be used.
     """
@@ -64,7 +64,7 @@ def run(
         if parameters.get("on_out_of_memory") == "halve" and notes_folder is not None:
             note = unfinished.read(notes_folder, spec["run"], spec_digest)
             parameters["micro_batch"] = progress["micro_batch"] = memory.halved(parameters, note)
-        with clocks.running("data"):
+        with clocks.running("data"), memory.watched(parameters, progress), memory.loading():
             arrays = data.load(data_folder, verify=verify)
         digest = runs.digest({"run": runs.digest(parameters), "data": arrays.digest})
         job = {

@@ -17,6 +17,7 @@ from typing import Any
 
 from . import finished, records
 from .errors import InputError, InUse, RunError
+from .stopping import Told
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def noted(folder: Path | str | None, spec: Mapping[str, Any], spec_digest: str) 
 
 
 def _cause(error: BaseException) -> str:
-    own = isinstance(error, InputError | RunError)
+    own = isinstance(error, InputError | RunError | Told)
     text = str(error) if own else f"{type(error).__name__}: {error}"
     return " ".join(text.split())[:500]
 
