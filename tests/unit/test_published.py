@@ -14,7 +14,10 @@ from rangefinder.errors import InputError
 ROOT = Path(__file__).resolve().parents[2]
 WITH_NUMBERS = ("lenet5-mnist", "lars-cifar10", "sgd-schedules")
 COLUMNS = "optimizer, schedule, batch_size, lr, metric, value, train_seconds, source, revision, footnote"
-METRICS = "final_test_accuracy, best_test_accuracy, closest_to_baseline, final_test_loss, lowest_test_loss"
+METRICS = (
+    "final_test_accuracy, batch_mean_test_accuracy, best_test_accuracy, closest_to_baseline, final_test_loss, "
+    "lowest_test_loss"
+)
 HEADER = COLUMNS.replace(", ", ",")
 GOOD = "sgd,none,64,0.1,final_test_accuracy,0.9,12.5,Table 1,first,\n"
 
@@ -306,6 +309,23 @@ def test_verdict_on_one_run(tmp_path, metric, value, verdict):
     runs = [run(plan["runs"][0], [0.7, 0.95, 0.9], losses=[0.4, 0.2, 0.3])]
     (row,) = compared(tmp_path, GOOD.replace("final_test_accuracy,0.9", f"{metric},{value}"), plan, runs)
     assert row["verdict"] == verdict
+
+
+def test_a_mean_over_batches_is_held_against_ours_and_never_against_the_mean_over_images(tmp_path):
+    plan = planned(("sgd", "none", 64, 0.1), seeds=(0,))
+    line = GOOD.replace("final_test_accuracy", "batch_mean_test_accuracy")
+    old, new = (run(plan["runs"][0], [0.9]) for _ in range(2))
+    new["run"]["results"]["batch_mean_test_accuracy"] = 0.91
+    (row,) = compared(tmp_path, line, plan, [new])
+    assert (row["verdict"], row["ours"].mean) == ("better", 0.91)
+    (row,) = compared(tmp_path, line, plan, [old])
+    assert (row["verdict"], row["ours"].mean) == ("not measured", None)
+    (row,) = compared(tmp_path, line.replace("0.9,", ","), plan, [old])
+    assert row["verdict"] == "not published"
+
+
+def test_the_accuracies_of_write_up_3_are_named_as_it_measured_them():
+    assert {row["metric"] for row in published.read("lenet5_mnist")} == {"batch_mean_test_accuracy"}
 
 
 def test_a_diverged_run_and_one_without_a_record_have_no_value(tmp_path):

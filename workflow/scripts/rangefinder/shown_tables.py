@@ -190,6 +190,11 @@ def published_table(
         "within 0.2 points (losses: 0.005) where that is wider; one seed has no interval. Differences of accuracies "
         "are in percentage points."
     )
+    if any(entry["metric"] == published.BATCH_MEAN for entry in comparisons):
+        caption += (
+            " A batch mean lets a last, smaller test batch weigh as much as the others, in the published number and in "
+            "ours; “not measured”: ours is of a version that did not record it."
+        )
     if not rows:
         return None
     return shown_table(
