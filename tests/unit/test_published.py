@@ -26,7 +26,10 @@ from rangefinder.statistics import Interval
 ROOT = Path(__file__).resolve().parents[2]
 WITH_NUMBERS = ("lenet5-mnist", "lars-cifar10", "sgd-schedules")
 COLUMNS = "optimizer, schedule, batch_size, lr, metric, value, train_seconds, source, revision, footnote"
-METRICS = "final_test_accuracy, best_test_accuracy, closest_to_baseline, final_test_loss, lowest_test_loss"
+METRICS = (
+    "final_test_accuracy, batch_mean_test_accuracy, best_test_accuracy, closest_to_baseline, final_test_loss, "
+    "lowest_test_loss"
+)
 HEADER = COLUMNS.replace(", ", ",")
 GOOD = "sgd,none,64,0.1,final_test_accuracy,0.9,12.5,Table 1,first,\n"
 
@@ -410,6 +413,23 @@ def test_one_run_is_as_uncertain_as_the_test_set_it_was_measured_on(tmp_path, ac
     ):
         (row,) = compared(tmp_path, GOOD.replace("0.9,", f"{published_value},"), plan, runs)
         assert row["verdict"] == verdict
+
+
+def test_a_mean_over_batches_is_held_against_ours_and_never_against_the_mean_over_images(tmp_path):
+    plan = planned(("sgd", "none", 64, 0.1), seeds=(0,))
+    line = GOOD.replace("final_test_accuracy", "batch_mean_test_accuracy")
+    old, new = (run(plan["runs"][0], [0.9]) for _ in range(2))
+    new["run"]["results"]["batch_mean_test_accuracy"] = 0.91
+    (row,) = compared(tmp_path, line, plan, [new])
+    assert (row["verdict"], row["ours"].mean) == ("better", 0.91)
+    (row,) = compared(tmp_path, line, plan, [old])
+    assert (row["verdict"], row["ours"].mean) == ("not measured", None)
+    (row,) = compared(tmp_path, line.replace("0.9,", ","), plan, [old])
+    assert row["verdict"] == "not published"
+
+
+def test_the_accuracies_of_write_up_3_are_named_as_it_measured_them():
+    assert {row["metric"] for row in published.read("lenet5_mnist")} == {"batch_mean_test_accuracy"}
 
 
 def test_a_diverged_run_and_one_without_a_record_have_no_value(tmp_path):

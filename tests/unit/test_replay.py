@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from genuine import FOLDER, needs_mnist
-from rangefinder import data, published, published_curves, records, replay, resolution, study
+from rangefinder import data, published, records, replay, resolution, study
 from rangefinder.clocks import Clocks
 from rangefinder.errors import InputError
 from rangefinder.trainer import Trainer

@@ -104,6 +104,12 @@ def test_the_losses_are_those_of_a_plain_loop_with_torchs_scheduler(digits):
     with torch.no_grad():
         right = theirs(test).argmax(1) == torch.tensor(np.array(arrays.test_labels[splits.test]))
     assert ours.rows[-1]["test_accuracy"] == right.double().mean().item()
+    # Of the 100 samples the last batch has 36, and weighs as much as the one of 64.
+    of_batches = [part.double().mean().item() for part in right.split(64)]
+    assert len(of_batches) == 2 and of_batches[0] != of_batches[1]
+    assert ours.record()["results"]["batch_mean_test_accuracy"] == pytest.approx(
+        np.mean(of_batches), abs=1e-15
+    )
 
 
 def test_micro_batches_give_the_whole_batchs_gradients(digits):
@@ -153,6 +159,7 @@ def test_a_divergence_is_typed_and_the_tables_end_there(digits, tmp_path):
     assert record["divergence"]["last_finite_loss"] == pytest.approx(run["steps"]["loss"][-1])
     assert len(run["epochs"]["epoch"]) == step // 4
     assert record["results"]["final_test_accuracy"] is None
+    assert record["results"]["batch_mean_test_accuracy"] is None
     assert record["weights_digest"] is None
 
 

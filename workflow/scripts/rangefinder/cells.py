@@ -43,7 +43,7 @@ class Cell:
 
     def values(self, metric: str) -> dict[int, float]:
         """A result of the completed runs by seed, where they have it."""
-        results = {seed: run["run"]["results"][metric] for seed, run in self.completed().items()}
+        results = {seed: run["run"]["results"].get(metric) for seed, run in self.completed().items()}
         return {seed: value for seed, value in results.items() if value is not None}
 
     def learning_rate(self) -> float | None:

@@ -59,6 +59,9 @@ class EvaluationSet:
         self.samples, share = len(indices), experiment.share
         batch_size = parameters.get("eval_batch_size") or 1000
         self.at_once = min(batch_size, self.samples)
+        self.first = 0 if share is None else share.bounds(len(indices))[0]
+        # 1 where the last evaluation's answer was right, by sample.
+        self.right = torch.zeros(self.samples, dtype=torch.int32, device=experiment.device)
         self.batches = data.evaluation_batches(
             getattr(arrays, f"{source}_images"),
             getattr(arrays, f"{source}_labels"),
@@ -87,12 +90,17 @@ class EvaluationSet:
         model.eval()
         total = torch.zeros((), dtype=torch.float64, device=device)
         correct = torch.zeros((), dtype=torch.int64, device=device)
+        self.right.zero_()
+        first = self.first
         try:
             with memory.evaluating(self.at_once), stop.at_once(), torch.inference_mode():
                 for x, y in self.batches:
                     output = self.experiment.forward(model, x)
                     total += nn.functional.cross_entropy(output, y, reduction="sum")
-                    correct += (output.argmax(1) == y).sum()
+                    right = output.argmax(1) == y
+                    correct += right.sum()
+                    self.right[first : first + len(y)] = right
+                    first += len(y)
         except Stopped:
             if self.experiment.share is None:
                 raise
@@ -102,8 +110,16 @@ class EvaluationSet:
             # A signal may have reached one process alone: they go on, or stop, together.
             stop.signal = self.experiment.share.most(stop.signal or 0, device) or None
             stop.look()
-            self.experiment.share.add(total, correct)
+            self.experiment.share.add(total, correct, self.right)
         return total.item() / self.samples, correct.item() / self.samples
+
+    def batch_mean_accuracy(self, batch_size: int) -> float:
+        """Of the last evaluation, the mean over batches (in order) of each one's accuracy (0–1).
+
+        A last batch that is smaller weighs as much as the others; `__call__` lets each sample weigh the same.
+        """
+        right = self.right.cpu().numpy()
+        return float(np.mean([right[at : at + batch_size].mean() for at in range(0, len(right), batch_size)]))
 
 
 @dataclass

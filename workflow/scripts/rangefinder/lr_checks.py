@@ -69,7 +69,9 @@ class LRChecks:
                 epochs,
                 f"1 to {MOST_STEPS // (steps or 1)}{each}",
             )
-        if not self.trial:  # what a trial cuts off is meant to be; first, for a warm-up is an array of its length
+        if (
+            not self.trial
+        ):  # what a trial cuts off is meant to be; first, for a warm-up is an array of its length
             with self._of_schedule(schedule):
                 check_lengths(spec, epochs, steps)
         if not schedules.runs_foreign_code(spec["name"]):  # those are run by `part_checks`, in a job

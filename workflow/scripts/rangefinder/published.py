@@ -23,8 +23,10 @@ FORM = "as-published"
 AXES = ("optimizer", "schedule", "batch_size", "lr")
 COLUMNS = (*AXES, "metric", "value", "train_seconds", "source", "revision", "footnote")
 
+BATCH_MEAN = "batch_mean_test_accuracy"  # not in records older than it
 METRICS = {
     "final_test_accuracy": "after the last epoch, on the test set",
+    BATCH_MEAN: "after the last epoch, the mean over test batches of each one's accuracy",
     "best_test_accuracy": "highest on the test set over all epochs",
     "closest_to_baseline": "that of the epoch nearest to the best accuracy of SGD on the test set",
     "final_test_loss": "after the last epoch, on the test set",
@@ -222,7 +224,8 @@ def compare(
     Returns:
         Mappings with the cell's labels (`AXES`), ``revision``, ``metric``, ``published`` (fraction, or nats; None where
         none was published), ``ours`` (`statistics.Interval` over the seeds that completed), ``difference`` (ours less
-        published, or None), ``verdict`` (reproduced, better, worse, diverged, not run, or not published),
+        published, or None), ``verdict`` (reproduced, better, worse, diverged, not run, not measured in records older
+        than the metric, or not published),
         ``train_seconds``, ``source``, ``footnote``. Nothing for a study without published numbers, nor for a trial,
         whose shrunk runs are not the published ones.
 
@@ -256,10 +259,12 @@ def compare(
 
 
 def _verdict(cell: Cell, values: Sequence[float], row: Mapping[str, Any]) -> str:
-    if not values:
-        return "diverged" if cell.diverged() else "not run"
-    if row["value"] is None:
+    if row["value"] is None and (values or cell.completed()):
         return "not published"
+    if not values:
+        if row["metric"] == BATCH_MEAN and cell.completed():
+            return "not measured"
+        return "diverged" if cell.diverged() else "not run"
     if row["metric"] not in LOSSES:
         ours = mean_interval(values).mean
         return verdict(values, row["value"], tolerance=sampling_tolerance(ours, cell.test_images()))

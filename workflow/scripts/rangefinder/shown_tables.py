@@ -198,6 +198,11 @@ def published_table(
         "2·√(p(1 − p)/n), and never less than 0.2 points (losses: 0.005). Ours is the mean over seeds ± half the "
         "interval; one seed has none. Differences of accuracies are in percentage points."
     )
+    if any(entry["metric"] == published.BATCH_MEAN for entry in comparisons):
+        caption += (
+            " A batch mean lets a last, smaller test batch weigh as much as the others, in the published number and in "
+            "ours; “not measured”: ours is of a version that did not record it."
+        )
     if not rows:
         return None
     return shown_table(

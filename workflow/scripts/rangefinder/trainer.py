@@ -269,6 +269,9 @@ class Trainer:
                     if self.validation is not None:
                         row["validation_loss"], row["validation_accuracy"] = self.validation(self.asked)
                     row["test_loss"], row["test_accuracy"] = self.test(self.asked)
+                    row["batch_mean_test_accuracy"] = self.test.batch_mean_accuracy(
+                        self.parameters["batch_size"]
+                    )
             except Stopped:  # the epoch ends when the run continues
                 self.stop.signal = self.asked.signal
                 return
@@ -406,6 +409,7 @@ def results(rows: list[dict[str, Any]], *, diverged: bool) -> dict[str, float | 
 
     ``best_*`` takes the first epoch with the highest accuracy. "Best on test" is chosen on the test set, as
     the write-ups do, and so overstates; the honest figure is ``test_accuracy_at_best_validation``.
+    ``batch_mean_test_accuracy`` is the last epoch's, of rows that have it: it is no column of epochs.csv.
     """
     evaluated = [row for row in rows if row["test_accuracy"] is not None]
     validated = [row for row in evaluated if row["validation_accuracy"] is not None]
@@ -415,6 +419,7 @@ def results(rows: list[dict[str, Any]], *, diverged: bool) -> dict[str, float | 
     return {
         "final_test_accuracy": last and last["test_accuracy"],
         "final_test_loss": last and last["test_loss"],
+        "batch_mean_test_accuracy": last and last.get("batch_mean_test_accuracy"),
         "final_validation_accuracy": last and last["validation_accuracy"],
         "final_validation_loss": last and last["validation_loss"],
         "best_validation_accuracy": best and best["validation_accuracy"],
