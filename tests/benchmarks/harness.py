@@ -238,7 +238,7 @@ def main(
             times = in_process(cases, options)
     entry |= {
         "unit": unit,
-        "sizes": dict(sizes or {}),
+        "sizes": dict(sorted((sizes or {}).items())),  # not in the order in which the cases were drawn
         "cases_ms": {
             case: {clock: spread([1e3 * getattr(s, clock) / units for s in found]) for clock in CLOCKS}
             for case, found in times.items()
