@@ -20,14 +20,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = ROOT / "docs" / "benchmarks"
@@ -150,16 +150,16 @@ def in_process(cases: Mapping[str, Case], options: argparse.Namespace) -> dict[s
     )
 
 
-def in_workers(cases: Mapping[str, Case], options: argparse.Namespace) -> dict[str, list[Sample]]:
+def in_workers(names: Iterable[str], options: argparse.Namespace) -> dict[str, list[Any]]:
     """`interleave` with a process for every case, for what is set once per process (allocator, compiler).
 
-    The others wait for their turn without using the processor.
+    The others wait for their turn without using the processor. What they measure comes as `serve` has it.
     """
     command = [sys.executable, *sys.argv, "--case"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    workers = {name: subprocess.Popen([*command, name], **pipes) for name in cases}
+    workers = {name: subprocess.Popen([*command, name], **pipes) for name in names}
 
-    def run(name: str) -> Sample:
+    def run(name: str) -> Any:
         worker = workers[name]
         try:
             worker.stdin.write("\n")
@@ -169,7 +169,7 @@ def in_workers(cases: Mapping[str, Case], options: argparse.Namespace) -> dict[s
         answer = worker.stdout.readline()
         if not answer:
             raise SystemExit(f"case {name!r} ended with status {worker.wait()}")
-        return Sample(*map(float, answer.split()))
+        return json.loads(answer)
 
     try:
         return interleave({name: partial(run, name) for name in workers}, options.rounds, options.warm_up)
@@ -180,13 +180,13 @@ def in_workers(cases: Mapping[str, Case], options: argparse.Namespace) -> dict[s
             worker.wait()
 
 
-def serve(case: Case, options: argparse.Namespace) -> None:
-    """A worker of `in_workers`: one round for each line on stdin, its times on stdout."""
+def serve(made: Callable[[], Callable[[], object]]) -> None:
+    """A worker of `in_workers`: for each line on stdin a call of what is made; its answer, as JSON, on stdout."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the case prints must not be taken for an answer
-    work = case(options)
+    measure = made()
     for _ in sys.stdin:
-        print(*timed(work, options.device)[:2], file=answers, flush=True)
+        print(json.dumps(measure()), file=answers, flush=True)
 
 
 def parser(description: str, *, rounds: int, warm_up: int = WARM_UP) -> argparse.ArgumentParser:
@@ -228,13 +228,17 @@ def main(
         sizes: what the cases, while they run, note of their memory and files, with the unit in the name.
     """
     if options.case:
-        serve(cases[options.case], options)
+        serve(lambda: partial(_clocks, cases[options.case](options), options.device))
         return
     with conditions(title, options, settings, packages) as entry:
-        times = (in_workers if workers else in_process)(cases, options)
+        if workers:
+            answers = in_workers(cases, options)
+            times = {case: [Sample(*clocks) for clocks in found] for case, found in answers.items()}
+        else:
+            times = in_process(cases, options)
     entry |= {
         "unit": unit,
-        "sizes": dict(sizes or {}),
+        "sizes": dict(sorted((sizes or {}).items())),  # not in the order in which the cases were drawn
         "cases_ms": {
             case: {clock: spread([1e3 * getattr(s, clock) / units for s in found]) for clock in CLOCKS}
             for case, found in times.items()
@@ -260,6 +264,10 @@ def main(
     show(entry)
     if options.record:
         keep(key(name, entry["settings"], options.device), entry, options.device)
+
+
+def _clocks(work: Work, device: str) -> tuple[float, float]:
+    return timed(work, device)[:2]
 
 
 @contextmanager

@@ -4,7 +4,8 @@
 
 The write-ups' loop is what the engine is measured against in bench_epoch.py, the floor the one of bench_step.py; batch
 128, Adam, on a CPU. `torch.profiler` gives the time of each operation; the batch, and what surrounds the steps, is
-marked; what no operation accounts for is Python. What the profiler costs is seen in the step without it. The engine
+marked; what no operation accounts for is Python. Every case has a process of its own: the write-ups' loop has the
+allocator as it comes, the others the engine's. What the profiler costs is seen in the step without it. The engine
 makes a hundred steps per epoch: they share its order, its row in the record and one look for a divergence.
 """
 
@@ -68,9 +69,12 @@ def marked(owner: object, name: str, part: str) -> None:
 
 
 def write_up(loader_processes: int, options: argparse.Namespace) -> Steps:
+    workloads.start(options, keep_memory=False)
     import torch
+    from sklearn import metrics
     from torch.profiler import record_function
 
+    marked(metrics, "accuracy_score", READING)
     model, optimizer = workloads.lenet_and_adam("cpu")
     pictures = workloads.Pictures(SCRIPT_STEPS * 128)
     endless = torch.utils.data.RandomSampler(pictures, replacement=True, num_samples=10**9)
@@ -91,6 +95,7 @@ def write_up(loader_processes: int, options: argparse.Namespace) -> Steps:
 
 
 def engine(options: argparse.Namespace) -> Steps:
+    workloads.start(options, keep_memory=True)
     # Every round trains two epochs, one of them without the profiler.
     twice = argparse.Namespace(
         **vars(options) | {"rounds": 2 * options.rounds, "warm_up": 2 * options.warm_up}
@@ -104,6 +109,7 @@ def engine(options: argparse.Namespace) -> Steps:
 
 
 def floor(options: argparse.Namespace) -> Steps:
+    workloads.start(options, keep_memory=True)
     before, work = bench_step.floor({})(options)
     return before, lambda: [work() for _ in range(STEPS // bench_step.STEPS)], STEPS
 
@@ -136,25 +142,25 @@ def split(operations: list[tuple[str, float]]) -> dict[str, float]:
     return spent
 
 
+CASES: dict[str, Callable[[argparse.Namespace], Steps]] = {
+    "write-up's loop, one loader process": partial(write_up, 1),
+    "write-up's loop, no loader process": partial(write_up, 0),
+    "engine": engine,
+    "floor": floor,
+}
+
+
 def main() -> None:
     parser = harness.parser(__doc__, rounds=10)
     options = parser.parse_args()
     if options.device != "cpu":
         parser.error("a step on a GPU is one launch of a graph, which this does not look into")
     options.model = "LeNet5"  # as bench_step.py has it
-    workloads.start(options, keep_memory=True)
-    from sklearn import metrics
-
-    marked(metrics, "accuracy_score", READING)
-    cases = {
-        "write-up's loop, one loader process": write_up(1, options),
-        "write-up's loop, no loader process": write_up(0, options),
-        "engine": engine(options),
-        "floor": floor(options),
-    }
+    if options.case:
+        harness.serve(lambda: partial(profiled, CASES[options.case](options)))
+        return
     with harness.conditions("Where a step of LeNet-5 goes", options, {"batch": 128}) as entry:
-        runs = {name: partial(profiled, steps) for name, steps in cases.items()}
-        rounds = harness.interleave(runs, options.rounds, options.warm_up)
+        rounds = harness.in_workers(CASES, options)
     entry |= {"unit": "µs per step"}
     entry |= harness.profiled(rounds, {"engine beyond the floor": ("engine", "floor")}, TOTAL)
     print("\n".join(table.profile(entry)))

@@ -3,6 +3,9 @@
 import argparse
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 import time
 from collections import Counter
 from itertools import pairwise
@@ -21,6 +24,24 @@ def load(name):
 
 
 table = load("table")
+
+# A benchmark of two processes, which prints what must not be taken for a measurement.
+WORKERS = """
+import os, time, harness
+from pathlib import Path
+
+def case(seconds):
+    def work():
+        print("7 7")
+        with open(Path(__file__).with_name("processes"), "a") as file:
+            print(os.getpid(), file=file)
+        time.sleep(seconds)
+    return lambda options: work
+
+options = harness.parser("", rounds=1).parse_args()
+cases = {"short": case(0), "long": case(0.2)}
+harness.main("x", "X", "call", cases, [], options, workers=True)
+"""
 
 
 def options(**changes):
@@ -66,6 +87,17 @@ def test_no_case_always_follows_the_same_one():
 def test_rounds_that_warm_up_do_not_count():
     calls = iter(range(9))
     assert harness.interleave({"a": lambda: next(calls)}, rounds=3, warm_up=2) == {"a": [2, 3, 4]}
+
+
+def test_cases_in_processes_of_their_own_are_measured_there(tmp_path):
+    script = tmp_path / "bench.py"
+    script.write_text(WORKERS)
+    variables = {**os.environ, "PYTHONPATH": str(ROOT / "tests/benchmarks")}
+    command = [sys.executable, str(script), "--rounds", "2", "--threads", "1"]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+    found = {line.split()[0]: float(line.split()[1]) for line in done.stdout.splitlines()[1:3]}
+    assert found["long"] >= 200 > found["short"]  # ms
+    assert len(set((tmp_path / "processes").read_text().split())) == 2
 
 
 def test_a_ratio_to_several_takes_the_fastest():
