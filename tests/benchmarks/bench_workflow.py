@@ -5,8 +5,7 @@
 
 A dry run of all training jobs, and a run with nothing left to do, each against a bare workflow of as many jobs, one
 file each; and the rules from records to report. The runs' records are made up; data, sweeps and LR range are real.
-The first call writes them, which takes longer than to measure. A record with other numbers of
-runs stays beside these.
+The first call writes them, which takes longer than to measure. A record with other numbers of runs stays beside these.
 """
 
 from __future__ import annotations

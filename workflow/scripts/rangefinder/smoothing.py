@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import median_filter
 
+# Weights of every point for every other are computed for so many pairs at once: a few arrays of 64 MiB.
+MOST_WEIGHTS = 2**23
+
 
 def running_median(values: np.ndarray, width: int = 5) -> np.ndarray:
     """Median of `width` neighbours, the ends repeated outwards: removes spikes shorter than half the width."""
@@ -25,7 +28,13 @@ def local_linear(x: np.ndarray, y: np.ndarray, bandwidth: float) -> np.ndarray:
     Returns:
         [n] float64.
     """
-    distance = x[None, :] - x[:, None]
+    rows = max(1, MOST_WEIGHTS // len(x))
+    return np.concatenate([_at(x[start : start + rows], x, y, bandwidth) for start in range(0, len(x), rows)])
+
+
+def _at(points: np.ndarray, x: np.ndarray, y: np.ndarray, bandwidth: float) -> np.ndarray:
+    """The regression at some points: [points] float64."""
+    distance = x[None, :] - points[:, None]
     weight = np.exp(-0.5 * (distance / bandwidth) ** 2)
     s0, s1, s2 = weight.sum(1), (weight * distance).sum(1), (weight * distance**2).sum(1)
     t0, t1 = weight @ y, (weight * distance) @ y
