@@ -207,7 +207,9 @@ class Fuzz:
         self.published = [path for path in sorted(folder.rglob("published/**/*")) if path.suffix in FORMATS]
         self.planned = study.load(STUDIES / "lenet5-mnist.yaml").record()
         (folder / "record").mkdir()
-        self.whole = folder / "whole"
+        swept = records.read_json(sources / "sweep.json", "sweep")
+        # Where a sweep belongs: elsewhere it is refused, whole or not.
+        self.whole = folder / swept["study"] / "lr_range" / swept["range_test"] / f"seed{swept['seed']}"
         shutil.copytree(sources, self.whole)
         self.found = {name: _plain_text(read(self.whole)) for name, (*_, read) in FOLDERS.items()}
 
