@@ -87,11 +87,11 @@ def done(folder: Path, count: int) -> None:
         for run in study.load(folder / FILE).runs.values():
             write(folder / "results" / NAME / "runs" / run.id, run, generator)
     snakemake(folder)
-    snakemake(folder, "--touch", "--forceall")
+    snakemake(folder, "--touch", "--forceall", cores=count)  # with one core it looks over all jobs after each
     (folder / "bare" / "out").mkdir()
     for number in range(count):
         (folder / "bare" / "out" / f"{number}.txt").touch()
-    snakemake(folder, "--touch", "--forceall", bare=True)
+    snakemake(folder, "--touch", "--forceall", bare=True, cores=count)
 
 
 def write(folder: Path, run: Run, generator: np.random.Generator) -> None:
