@@ -1,5 +1,6 @@
 """Before any job starts: the session begins, and nothing is deleted that cannot be made again."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -78,6 +79,11 @@ def tell_unwritable():
             file=sys.stderr,
         )
 
+
+# Where PuLP, which Snakemake's scheduler asks, writes down its problems: one killed meanwhile would leave its file for
+# good, while this folder goes with the session. Jobs have a TMP of their own.
+if WORKS or workflow.remote_exec:
+    os.environ["TMP"] = str(workflow.snakemake_tmp_dir)
 
 if WORKS:
     or_exit(
