@@ -37,7 +37,7 @@ def test_every_kind_of_part_trains(tmp_path):
     subprocess.run([sys.executable, "make_shapes.py"], cwd=place.folder / "config/examples", check=True)
     results = {name: place.folder / f"results/{name}-trial/runs/{run}" for name, run in RUNS.items()}
     targets = [str((path / "run.json").relative_to(place.folder)) for path in results.values()]
-    make_kmnist(tmp_path / "data/KMNIST/raw", count=1300)
+    make_kmnist(tmp_path / "data/KMNIST/raw", count=2000)
     trial = "trial={epochs: 2, seeds: 1, train_samples: 200, steps_per_decade: 10}"
     config = [f"studies=[{','.join(RUNS)}]", "studies_dir=config/examples", trial]
     config += [f"data_dir={tmp_path / 'data'}", "download=false"]
