@@ -85,7 +85,11 @@ def note_most(sizes: dict[str, float], what: str, size: float) -> None:
 
 def report(count: int, sizes: dict[str, float], options: argparse.Namespace) -> Callable[[], dict]:
     """The reporting rules one after another; `sizes` is told the most memory of each and the page's length."""
-    place = folder(made_study.done, count)
+    whole = folder(made_study.done, count)
+    # Apart: a report made anew is something to do for the other cases.
+    place = whole.with_name(f"{whole.name}-reported")
+    if not place.exists():
+        shutil.copytree(whole, place, symlinks=True)
 
     def work() -> dict[str, tuple[float, float]]:
         parts = {}
