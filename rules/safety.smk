@@ -83,7 +83,7 @@ def tell_unwritable():
 # Where PuLP, which Snakemake's scheduler asks, writes down its problems: one killed meanwhile would leave its file for
 # good, while this folder goes with the session. Jobs have a TMP of their own.
 if WORKS or workflow.remote_exec:
-    os.environ["TMP"] = str(workflow.snakemake_tmp_dir)
+    os.environ.update(TMP=str(workflow.snakemake_tmp_dir))
 
 if WORKS:
     or_exit(
