@@ -1,6 +1,7 @@
 """Studies: expansion by hand counts, sharing, trials, and the names against the real thing."""
 
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -364,7 +365,9 @@ def test_a_study_is_read_without_importing_torch(tmp_path, model):
         "import sys; from rangefinder import study; study.load(sys.argv[1]);"
         "sys.exit(', '.join({'torch', 'torchvision', 'pandas'} & set(sys.modules)) or 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(Path(study.__file__).parents[1])}
+    command = [sys.executable, "-c", code, path]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
