@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import NoReturn
 
 from . import allocator, distributed
 from .clocks import Clocks
@@ -16,8 +17,20 @@ from .progress import Progress, reporting
 from .shares import Share
 
 
-def main(folder: str) -> None:
-    """Train this process's share of the job in `folder`, and report how it ended."""
+def main(folder: str) -> NoReturn:
+    """Train this process's share of the job in `folder`, report how it ended, and end the process."""
+    status = _main(folder)
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    # At once: Python's own end frees what the model's parallel copy holds, the processes' group among it, whose
+    # destructor waits for gloo's thread while it holds the lock that this thread may be waiting for. Seldom, but the
+    # process then never ends, and neither does the job.
+    os._exit(status)
+
+
+def _main(folder: str) -> int:
+    """The exit status."""
     content = distributed.read(folder)
     distributed.die_with_parent(content["parent"])
     share = Share(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
@@ -38,13 +51,14 @@ def main(folder: str) -> None:
         status = error.status if isinstance(error, RunError) else "failed"
         distributed.report(folder, share.rank, status, str(error), progress)
         # Told to stop, all agreed to end here: none needs to be ended by the launcher.
-        sys.exit(0 if status == "interrupted" else 1)
+        return 0 if status == "interrupted" else 1
     except Exception as error:
         logging.getLogger("rangefinder").exception("process %d failed", share.rank)
         text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         distributed.report(folder, share.rank, "failed", text, progress)
-        sys.exit(1)
+        return 1
     distributed.report(folder, share.rank, "finished")
+    return 0
 
 
 def _train(
@@ -78,4 +92,3 @@ def _train(
         report=report,
     )
     torch.distributed.barrier()  # none takes the connection away while another still needs it
-    torch.distributed.destroy_process_group()
