@@ -3,7 +3,8 @@
     PYTHONPATH=workflow/scripts python tests/benchmarks/bench_step.py [--device cuda --model ResNet50]
 
 Both sides share a process, and so the allocator's settings. Ours is timed over whole epochs, with the order drawn,
-batches gathered and scaled from uint8, losses and accuracy recorded, and the look for a divergence. On a GPU both are
+batches gathered and scaled from uint8, losses and accuracy recorded, and the look for a divergence. On a CPU the engine
+keeps images and convolutions channels last, and so does its floor; both are also timed contiguous. On a GPU both are
 timed with their kernels launched one by one, and from CUDA graphs; the floor's graph holds 20 steps.
 """
 
@@ -14,8 +15,9 @@ import argparse
 import harness
 import workloads
 
-STEPS = 20  # per epoch on a CPU; a GPU needs more for the epoch's own work to weigh what it does in training
-EPOCHS_STEPS = {("LeNet5", "cuda"): 400, ("ResNet50", "cuda"): 40}
+STEPS = 20  # in the floor's loop
+# Of an epoch, so many that its own work weighs what it does in training (469 steps for MNIST).
+EPOCHS_STEPS = {("LeNet5", "cpu"): 100, ("LeNet5", "cuda"): 400, ("ResNet50", "cuda"): 40}
 VARIANTS = {
     "tf32": {"precision": "tf32"},
     "bf16": {"precision": "bf16"},
@@ -76,22 +78,18 @@ def workload(model: str) -> tuple[dict, tuple[int, int, int]]:
 
 
 def on_cpu() -> tuple[dict[str, harness.Case], list[harness.Ratio]]:
-    last = {"channels_last": True}
+    contiguous = {"channels_last": False}
     return {
         "engine": engine({}),
         "floor": floor({}),
-        "engine, channels last": engine(last),
-        "floor, channels last": floor(last),
+        "engine, contiguous": engine(contiguous),
+        "floor, contiguous": floor(contiguous),
     }, [
-        harness.Ratio("our step over the floor", "engine", "floor", most=1.03),
+        harness.Ratio("our step over the fastest floor", "engine", ("floor", "floor, contiguous"), most=1.03),
         harness.Ratio(
-            "our step over the floor, both channels last",
-            "engine, channels last",
-            "floor, channels last",
-            most=1.03,
+            "our step over the floor, both contiguous", "engine, contiguous", "floor, contiguous", most=1.03
         ),
-        harness.Ratio("our step over the fastest floor", "engine", ("floor", "floor, channels last")),
-        harness.Ratio("floor channels last over contiguous", "floor, channels last", "floor"),
+        harness.Ratio("floor contiguous over channels last", "floor, contiguous", "floor"),
     ]
 
 

@@ -111,7 +111,7 @@ def engine(options: argparse.Namespace) -> Steps:
 def floor(options: argparse.Namespace) -> Steps:
     workloads.start(options, keep_memory=True)
     before, work = bench_step.floor({})(options)
-    return before, lambda: [work() for _ in range(STEPS // bench_step.STEPS)], STEPS
+    return before, work, bench_step.steps(options)
 
 
 def profiled(steps: Steps) -> dict[str, float]:

@@ -17,6 +17,7 @@ LENET = {
     "lr": 1e-4,
     "batch_size": 128,
     "precision": "fp32",
+    "channels_last": "auto",
     "seed": 0,
 }
 RESNET = LENET | {

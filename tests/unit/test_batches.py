@@ -11,6 +11,7 @@ from rangefinder.data import (
     epoch_order,
     evaluation_batches,
 )
+from rangefinder.data import batches as batches_module
 from rangefinder.data.augment import _apply_on_device, _apply_on_host
 from rangefinder.errors import InputError
 from scipy.stats import chisquare
@@ -199,6 +200,30 @@ def test_steps_and_batch_sizes(batch_size, drop_last, sizes):
     images, labels = make_images(50)
     loader = Loader(images, labels, batch_size=batch_size, drop_last=drop_last)
     assert [len(y) for _, y in epoch_of(loader, 0)] == sizes and loader.steps_per_epoch == len(sizes)
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("augmentation", [None, Augmentation(4, True)])
+def test_batches_made_several_at_a_time_are_those_made_alone(monkeypatch, augmentation, drop_last):
+    images, labels = make_images(75)
+    settings = {"batch_size": 8, "normalise": (MEAN, STD), "augmentation": augmentation}
+    several = Loader(images, labels, drop_last=drop_last, **settings)
+    monkeypatch.setattr(batches_module, "GATHERED_BYTES", 8 * images[0].size)
+    alone = Loader(images, labels, drop_last=drop_last, **settings)
+    monkeypatch.setattr(batches_module, "GATHERED_BYTES", 3 * 8 * images[0].size)
+    threes = Loader(images, labels, drop_last=drop_last, **settings)
+    made = []
+    for loader in (alone, several, threes):
+        calls = []
+        between = loader.between
+        loader.between = lambda *places, calls=calls, between=between: (
+            calls.append(places) or between(*places)
+        )
+        made.append([*epoch_of(loader, 0), *epoch_of(loader, 1)])
+        steps = loader.steps_per_epoch
+        assert len(calls) == 2 * {alone: steps, several: 1, threes: -(-steps // 3)}[loader]
+    for one in zip(*made, strict=True):
+        assert all(identical(x, one[0][0]) and identical(y, one[0][1]) for x, y in one)
 
 
 def test_any_batch_of_any_epoch_can_be_made_again():

@@ -14,6 +14,7 @@ from no_reading import NoReading
 from optimizer_runs import assert_close, parameters, run
 from rangefinder import lars
 from rangefinder.lars import LARS, LARSWriteUp
+from rangefinder.layerwise import norm
 
 SHAPES = [(8, 3, 3, 3), (16,), (16,), (5, 40), (5,), (), (7, 2), (6,)]
 ZERO_WEIGHTS, ZERO_GRADIENTS, BOTH_ZERO = {1, 4}, {6}, {7}  # places in SHAPES
@@ -324,6 +325,33 @@ def test_a_tiny_factor_keeps_its_digits_in_float32(monkeypatch):
     optimizer.step()
     assert spy.calls == 0
     np.testing.assert_allclose(optimizer.state[p]["momentum_buffer"].numpy(), 3.3e-12, rtol=1e-7)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels last", "transposed"])
+@pytest.mark.parametrize("shape", [(512, 512, 3, 3), (1000, 2048), (313, 313)])
+def test_the_norm_of_a_large_tensor_is_right_to_float32s_rounding(layout, shape):
+    tensor = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    if layout == "transposed":
+        tensor = tensor.transpose(0, 1)
+    elif layout == "channels last" and len(shape) == 4:
+        tensor = tensor.to(memory_format=torch.channels_last)
+    exact = math.sqrt(math.fsum(tensor.double().square().flatten().tolist()))
+    if layout == "transposed":  # cannot be taken in parts as it lies in memory
+        assert norm(tensor) == torch.linalg.vector_norm(tensor).item()
+    else:
+        assert norm(tensor) == pytest.approx(exact, rel=3e-6)
+        assert norm(tensor.double()) == pytest.approx(exact, rel=1e-13)
+
+
+def test_the_norm_of_a_large_tensor_does_not_depend_on_the_threads():
+    tensor, threads, found = torch.randn(512, 512, 3, 3), torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3, 8):
+            torch.set_num_threads(count)
+            found.append(norm(tensor))
+    finally:
+        torch.set_num_threads(threads)
+    assert len(set(found)) == 1
 
 
 @pytest.mark.parametrize("foreach", [False, True])

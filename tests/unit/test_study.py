@@ -108,8 +108,8 @@ def test_a_cell_that_leaves_a_setting_to_its_default_is_told_apart_from_those_th
     )
     found = {name: run.axes for name, run in loaded.runs.items() if name.startswith("b-") and run.seed == 0}
     assert {name: (axes["precision"], axes["channels_last"]) for name, axes in found.items()} == {
-        "b-sgd-none-bs64-seed0": ("fp32", False),
-        "b-sgd-none-bs64-precisionbf16-seed0": ("bf16", False),
+        "b-sgd-none-bs64-seed0": ("fp32", "auto"),
+        "b-sgd-none-bs64-precisionbf16-seed0": ("bf16", "auto"),
         "b-sgd-none-bs64-channels_lastTrue-seed0": ("fp32", True),
     }
 

@@ -197,7 +197,7 @@ training.run(job, lr_range=None, data_folder={digits!r}, folder=folder / "run",
 @pytest.mark.parametrize(
     "changes",
     [
-        {"optimizer": {"name": "Adam"}, "schedule": {"name": "OneCycleLR"}},
+        {"optimizer": {"name": "Adam"}, "schedule": {"name": "OneCycleLR"}, "channels_last": "auto"},
         {
             "optimizer": {"name": "LARS", "weight_decay": 1e-4},
             "order": "torch-dataloader",

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import compilation, data, devices, generators, memory, models, optimizers
+from . import compilation, data, devices, generators, memory, memory_format, models, optimizers
 from .clocks import Clocks
 from .shares import Share
 from .stopping import Stop, Stopped
@@ -70,7 +70,7 @@ class EvaluationSet:
             normalise=data.normalisation(parameters["dataset"].get("normalise"), arrays),
             device=experiment.device,
             dtype=experiment.dtype,
-            channels_last=bool(parameters.get("channels_last")),
+            channels_last=experiment.channels_last,
         )
 
     def __call__(self, stop: Stop | None = None) -> tuple[float, float]:
@@ -135,6 +135,7 @@ class Experiment:
     step_model: nn.Module  # the model, or its compiled form: what a training step calls
     optimizer: torch.optim.Optimizer
     loader: data.Loader
+    channels_last: bool  # memory format of images and convolutions
     share: Share | None = None  # of this process, where several train the run
 
     @property
@@ -177,7 +178,7 @@ class Experiment:
             drop_last=bool(self.parameters.get("drop_last")),
             micro_batch=self.parameters.get("micro_batch"),
         )
-        layout = torch.channels_last if self.parameters.get("channels_last") else torch.contiguous_format
+        layout = memory_format.layout(self.channels_last)
         passes = compilation.PASSES.get(self.parameters["compile"], 1)
         for size in [size for size in sizes for _ in range(passes)]:
             x = torch.zeros(size, *self.arrays.shape, device=self.device, dtype=self.dtype)
@@ -248,8 +249,8 @@ def build(
     torch.set_rng_state(generator_state)
     if device.type == "cuda":  # which draws from a generator of its own, the same for every seed unless told
         torch.cuda.manual_seed(parameters["seed"])
-    layout = torch.channels_last if parameters.get("channels_last") else torch.contiguous_format
-    model = model.to(device=device, dtype=dtype, memory_format=layout).train()
+    last = memory_format.channels_last(parameters, model, device)
+    model = model.to(device=device, dtype=dtype, memory_format=memory_format.layout(last)).train()
     loader = data.Loader(
         arrays.train_images,
         arrays.train_labels,
@@ -262,7 +263,7 @@ def build(
         augmentation=data.Augmentation.from_spec(parameters["dataset"].get("augmentation")),
         device=device,
         dtype=dtype,
-        channels_last=bool(parameters.get("channels_last")),
+        channels_last=last,
     )
     optimizer = optimizers.build(
         parameters["optimizer"],
@@ -284,5 +285,6 @@ def build(
         compilation.compiled(model, device, parameters["compile"]) if parameters.get("compile") else model,
         optimizer,
         loader,
+        last,
         share,
     )

@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 # 1 - (1 - x) differs from x by up to this much in float64.
 _ROUNDING = 2.0**-53
 
+# Parts of a tensor whose norms are computed beside each other, and the least tensor that is worth it. Not by the number
+# of threads: the result would depend on it.
+_PARTS, _LEAST = 16, 1 << 16
+
 
 class Factors(NamedTuple):
     """Factors of one step ``v ← momentum·v + inner·(g + β·w); w ← w − outer·v``.
@@ -102,9 +106,9 @@ class LayerwiseSGD(Layerwise):
 
     def _host_step(self, group: dict[str, Any], params: list[Tensor]) -> None:
         decay, nesterov = group["weight_decay"], group["nesterov"]
-        # All norms come first. Each is computed by one thread: were they taken in turn with the updates, which all
-        # threads share, the others would fall asleep 161 times in ResNet-50's step, and waking them takes twice as
-        # long as the step.
+        # All norms come first. Small ones are computed by one thread: were they taken in turn with the updates, which
+        # all threads share, the others would fall asleep 161 times in ResNet-50's step, and waking them takes twice
+        # as long as the step.
         adapt = group["adapt"]
         found = [(norm(p), norm(p.grad)) if adapt else (None, None) for p in params]
         for p, (weight_norm, grad_norm) in zip(params, found, strict=True):
@@ -181,8 +185,19 @@ def multi_tensor(group: dict[str, Any], params: list[Tensor]) -> bool:
 
 
 def norm(tensor: Tensor) -> float:
-    """Euclidean norm of a tensor in the CPU's memory."""
-    return torch.linalg.vector_norm(tensor, dtype=_norm_dtype(tensor)).item()
+    """Euclidean norm of a tensor in the CPU's memory.
+
+    torch reduces a tensor to one number with one thread and one running sum for each lane of the processor. Parts of a
+    large one are shared by the threads, and their shorter sums round less: of a million float32 numbers the norm is
+    right to 1e-6 in place of 4e-5.
+    """
+    dtype = _norm_dtype(tensor)
+    if tensor.numel() >= _LEAST and tensor.numel() % _PARTS == 0:
+        if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+            tensor = tensor.permute(0, 2, 3, 1)  # as it lies in memory
+        if tensor.is_contiguous():
+            tensor = torch.linalg.vector_norm(tensor.view(_PARTS, -1), dim=1, dtype=dtype)
+    return torch.linalg.vector_norm(tensor, dtype=dtype).item()
 
 
 def norms(tensors: list[Tensor]) -> Tensor:

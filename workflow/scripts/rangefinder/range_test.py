@@ -257,5 +257,6 @@ def run(
         "accuracy": result.accuracy,
         "validation_loss": result.validation_loss,
     }
-    records.write_sweep(folder, record, provenance.machine(device, clocks), columns)
+    machine = provenance.machine(device, clocks) | {"channels_last": parts.channels_last}
+    records.write_sweep(folder, record, machine, columns)
     return record

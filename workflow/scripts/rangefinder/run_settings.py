@@ -17,7 +17,7 @@ RUN_DEFAULTS: dict[str, Any] = {
     "epochs": 10,
     "initialisation": "default",
     "precision": "fp32",
-    "channels_last": False,
+    "channels_last": "auto",
     "compile": False,
     "cuda_graph": "auto",
     "order": "counter",
