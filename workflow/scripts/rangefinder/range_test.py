@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +32,14 @@ class Sweep:
     accuracy: np.ndarray  # [steps] accuracy on the batch before the update, 0–1
     validation_loss: np.ndarray  # [steps] NaN where not measured
     stopped: dict[str, Any] | None  # {"step", "lr", "cause"}
+
+
+class Part(NamedTuple):
+    """What is kept of samples that were computed at once."""
+
+    loss: torch.Tensor  # its mean over them, times their share of the batch
+    right: torch.Tensor  # bool [samples]
+    share: float
 
 
 def learning_rates(
@@ -116,6 +124,7 @@ def sweep(
     stopped = None
     report = report or Progress()
     report.begin(0, total)
+    made_since: list[list[Part]] = []  # steps since the last look
     with experiment.untouched(model, optimizer):
         made = total
         for step in range(total):
@@ -124,9 +133,13 @@ def sweep(
                 validation_loss[step] = validation()[0]
             x, y = next(batches)
             optimizer.zero_grad(set_to_none=True)
-            losses[step], correct[step] = _gradients(model, x, y, loss_function, forward, micro_batch)
+            made_since.append(_gradients(model, x, y, loss_function, forward, micro_batch))
             optimizer.step()
             if (step + 1) % look_every == 0 or step + 1 == total:
+                # Not at every step, where each of these few numbers would have to be fetched into the caches.
+                for place, parts in enumerate(made_since, step + 1 - len(made_since)):
+                    losses[place], correct[place] = _loss_and_accuracy(parts)
+                made_since.clear()
                 known = losses[: step + 1].cpu().numpy()
                 report.made(step + 1, lambda known=known: float(known[-1]))
                 stopped = _stop(known, total, stop_factor)
@@ -146,18 +159,23 @@ def _gradients(
     loss_function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     forward: Callable[[nn.Module, torch.Tensor], torch.Tensor] | None,
     micro_batch: int | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients of a batch, `micro_batch` samples at a time; its mean loss and its accuracy."""
+) -> list[Part]:
+    """Gradients of a batch, `micro_batch` samples at a time."""
     size = micro_batch or len(y)
-    total = right = 0
+    parts = []
     for part_x, part_y in zip(x.split(size), y.split(size), strict=True):
         share = len(part_y) / len(y)
         output = model(part_x) if forward is None else forward(model, part_x)
         loss = loss_function(output, part_y) * share
         loss.backward()
-        total = total + loss.detach().double()
-        right = right + (output.detach().argmax(1) == part_y).double().mean() * share
-    return total, right
+        parts.append(Part(loss.detach(), output.detach().argmax(1) == part_y, share))
+    return parts
+
+
+def _loss_and_accuracy(parts: Sequence[Part]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean loss and accuracy of a batch in float64."""
+    loss = sum(part.loss.double() for part in parts)
+    return loss, sum(part.right.double().mean() * part.share for part in parts)
 
 
 def _stop(losses: np.ndarray, total: int, factor: float) -> dict[str, Any] | None:
