@@ -50,7 +50,7 @@ fuzz: $(VENV)/test.stamp ## give every reader 100,000 damaged inputs, five minut
 status: $(VENV)/run.stamp ## how far the studies are that were begun, from their results alone
 	@python workflow/scripts/status.py
 
-BENCHMARKS ?= step epoch range_test lars job runs_per_job parts sweep workflow profile_step profile_imports
+BENCHMARKS ?= step memory_format epoch range_test lars job runs_per_job parts sweep workflow profile_step profile_imports
 
 .PHONY: bench
 bench: $(VENV)/test.stamp ## measure speed on this machine; about an hour, the first time two. BENCHMARKS="step epoch" measures those

@@ -5,9 +5,9 @@
 Both sides share a process, and so the allocator's settings. Ours is timed over whole epochs, with the order drawn,
 batches gathered and scaled from uint8, losses and accuracy recorded, and the look for a divergence. On a CPU the engine
 keeps images and convolutions channels last, and so does its floor; both are also timed contiguous. Where in memory a
-network lies makes its steps some per cent faster or slower, and with two threads contiguous ones up to half: there each
-case has several copies, which take turns by round. On a GPU both are timed with their kernels launched one by one, and
-from CUDA graphs; the floor's graph holds 20 steps.
+network lies makes its steps some per cent faster or slower, and with two threads contiguous ones up to half: there
+engine and floor train the same network in the same place, one of several copies, which take turns by round. On a GPU
+both are timed with their kernels launched one by one, and from CUDA graphs; the floor's graph holds 20 steps.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable
 import harness
 import workloads
 
-STEPS = 20  # in the floor's loop
+GRAPH_STEPS = 20  # in the floor's graph
 # Of an epoch, so many that its own work weighs what it does in training (469 steps for MNIST).
 EPOCHS_STEPS = {("LeNet5", "cpu"): 100, ("LeNet5", "cuda"): 400, ("ResNet50", "cuda"): 40}
 COPIES = 6  # of each case on a CPU
@@ -32,7 +32,7 @@ VARIANTS = {
 
 
 def steps(options: argparse.Namespace) -> int:
-    return EPOCHS_STEPS.get((options.model, options.device), STEPS)
+    return EPOCHS_STEPS.get((options.model, options.device), GRAPH_STEPS)
 
 
 def trainer(options: argparse.Namespace, count: int, changes: dict):
@@ -47,7 +47,7 @@ def engine(changes: dict) -> harness.Case:
     def setup(options: argparse.Namespace) -> harness.Prepared:
         from rangefinder import experiment
 
-        work = in_turn(options, lambda: trainer(options, steps(options), changes).train_epoch)
+        work = in_turn([made.train_epoch for made in trainers(options, changes)])
         # A setting of the process: another case may have changed it since.
         precision = changes.get("precision", "fp32")
         return harness.Prepared(lambda: experiment.set_precision(precision), work)
@@ -55,31 +55,26 @@ def engine(changes: dict) -> harness.Case:
     return setup
 
 
-def in_turn(options: argparse.Namespace, make: Callable[[], Callable[[], None]]) -> Callable[[], None]:
-    """The work of a case, by one of its copies after the other; each has worked once before."""
-    copies = [make() for _ in range(COPIES if options.device == "cpu" else 1)]
-    for work in copies:
-        work()
-    following = itertools.cycle(copies)
-    return lambda: next(following)()
-
-
 def floor(changes: dict, graph: bool = False) -> harness.Case:
     def setup(options: argparse.Namespace) -> harness.Prepared:
         from rangefinder import experiment
 
-        work = in_turn(options, lambda: floor_copy(options, changes, graph))
-        return harness.Prepared(lambda: experiment.set_precision("fp32"), work)
+        if options.device == "cpu":
+            copies = [floor_copy(made.parts, steps(options), 1) for made in trainers(options, changes)]
+        else:
+            parts = trainer(options, GRAPH_STEPS, changes | {"cuda_graph": False}).parts
+            copies = [floor_copy(parts, GRAPH_STEPS, steps(options) // GRAPH_STEPS, graph)]
+        return harness.Prepared(lambda: experiment.set_precision("fp32"), in_turn(copies))
 
     return setup
 
 
-def floor_copy(options: argparse.Namespace, changes: dict, graph: bool) -> Callable[[], None]:
+def floor_copy(parts, count: int, times: int, graph: bool = False) -> Callable[[], None]:
+    """So many batches of an epoch, in place, so many times over."""
     from torch.nn.functional import cross_entropy
 
-    parts = trainer(options, STEPS, changes | {"cuda_graph": False}).parts
     parts.loader.start_epoch(0)
-    batches = [tuple(tensor.clone() for tensor in parts.loader.batch(step)) for step in range(STEPS)]
+    batches = [tuple(tensor.clone() for tensor in parts.loader.batch(step)) for step in range(count)]
     model, optimizer = parts.model, parts.optimizer
 
     def work() -> None:
@@ -88,13 +83,32 @@ def floor_copy(options: argparse.Namespace, changes: dict, graph: bool) -> Calla
             cross_entropy(model(x), y).backward()
             optimizer.step()
 
-    times = steps(options) // STEPS
-
     def repeated() -> None:
         for _ in range(times):
             work()
 
     return workloads.captured(work, times) if graph else repeated
+
+
+SHARED: dict[str, list] = {}
+
+
+def trainers(options: argparse.Namespace, changes: dict) -> list:
+    """Trainers with these changes; on a CPU the copies that engine and floor share."""
+    if options.device != "cpu":
+        return [trainer(options, steps(options), changes)]
+    key = repr(sorted(changes.items()))
+    if key not in SHARED:
+        SHARED[key] = [trainer(options, steps(options), changes) for _ in range(COPIES)]
+    return SHARED[key]
+
+
+def in_turn(copies: list[Callable[[], None]]) -> Callable[[], None]:
+    """The work of a case, by one of its copies after the other; each has worked once before."""
+    for work in copies:
+        work()
+    following = itertools.cycle(copies)
+    return lambda: next(following)()
 
 
 def workload(model: str) -> tuple[dict, tuple[int, int, int]]:

@@ -16,11 +16,11 @@ PAGE = (ROOT / "docs/performance.md").read_text()
 STEPS = 580  # 20 epochs of 29 batches
 FIRST = (1, 10, 100, STEPS)
 ON_CPU = {
-    "fp32": "",
-    "fp32, `channels_last`": "-channels_lastTrue",
-    "fp32, `compile`": "-compileTrue",
-    "bf16": "-precisionbf16",
-    "bf16, `channels_last`": "-precisionbf16-channels_lastTrue",
+    "fp32": "-channels_lastFalse",
+    "fp32, `channels_last`": "",
+    "fp32, `channels_last`, `compile`": "-compileTrue",
+    "bf16": "-precisionbf16-channels_lastFalse",
+    "bf16, `channels_last`": "-precisionbf16",
 }
 ON_H200 = {
     "`cuda_graph: false`": "-cuda_graphFalse",
@@ -93,6 +93,15 @@ def test_seeds_data_and_all_other_settings_are_the_same(folder, settings):
         changed = {key for key in found["parameters"] if found["parameters"][key] != other["parameters"][key]}
         assert changed <= {"precision", "channels_last", "compile", "cuda_graph"}
         assert len(changed) == setting.count("-")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_runs_on_a_cpu_were_kept_in_the_format_that_they_are_shown_for(seed):
+    formats = {}
+    for name, setting in {**ON_CPU, "fp64": "-precisionfp64"}.items():
+        folder = CPU / f"runs/adam-none-bs50{setting}-seed{seed}"
+        formats[name] = records.read_json(folder / "machine.json", "machine")["channels_last"]
+    assert formats == {name: "channels_last" in name for name in formats}
 
 
 def test_differences_are_seen():
