@@ -98,7 +98,7 @@ class ParallelTrainer(trainer.Trainer):
                     loss.backward()
                 if counts:
                     total += loss.detach()
-                    self.correct += (output.detach().argmax(1) == y).sum()
+                    self._answered(output, y)
         return total if alone else total / share.count
 
     def _find_divergence(self) -> None:
