@@ -1,4 +1,4 @@
-"""The one-pass kernel against the formula in float64: on a GPU where there is one, else in Triton's interpreter."""
+"""The one-pass kernels against the formulas in float64: on a GPU where there is one, else in Triton's interpreter."""
 
 import os
 import subprocess
@@ -55,6 +55,11 @@ else:
             result.append((w.double() - o * (m * v + gradient if nesterov else v), v))
         return result
 
+    def update(made, params, grads, buffers, **options):
+        addresses = made.addresses(params, grads, buffers)
+        assert addresses is not None
+        made.update(addresses, **options)
+
     def vector(low, high):
         return torch.linspace(low, high, len(SIZES), device=DEVICE)
 
@@ -75,7 +80,7 @@ else:
         options = {"momentum": momentum, "inner": inner, "outer": outer, "decay": 0.01, "nesterov": nesterov}
         wanted = expected(params, grads, buffers, **options)
         before = [gradient.clone() for gradient in grads]
-        assert layerwise_kernel.OnePass(params)(params, grads, buffers, **options)
+        update(layerwise_kernel.OnePass(params), params, grads, buffers, **options)
         for w, v, (new_w, new_v) in zip(params, buffers, wanted, strict=True):
             torch.testing.assert_close(w.double(), new_w, rtol=1e-6, atol=1e-6)
             torch.testing.assert_close(v.double(), new_v, rtol=1e-6, atol=1e-6)
@@ -88,7 +93,7 @@ else:
         for seed in (3, 3, 4):
             grads = drawn(seed)[1]
             wanted = expected(params, grads, buffers, **options)
-            assert one_pass(params, grads, buffers, **options)
+            update(one_pass, params, grads, buffers, **options)
             for w, (new_w, _) in zip(params, wanted, strict=True):
                 torch.testing.assert_close(w.double(), new_w, rtol=1e-6, atol=1e-6)
 
@@ -103,10 +108,41 @@ else:
             params[1], grads[1], buffers[1] = (torch.zeros(20, device=DEVICE)[::2] for _ in range(3))
         else:
             grads[1] = torch.zeros(11, device=DEVICE)[1:]
-        before = [w.clone() for w in params]
-        options = {"momentum": 0.5, "inner": 1.0, "outer": 0.1, "decay": 0.0, "nesterov": False}
-        assert not layerwise_kernel.OnePass(params)(params, grads, buffers, **options)
-        assert all(torch.equal(new, old) for new, old in zip(params, before, strict=True))
+        assert layerwise_kernel.OnePass(params).addresses(params, grads, buffers) is None
+
+    def norms_of(params, grads, buffers):
+        made = layerwise_kernel.OnePass(params)
+        return made.norms(made.addresses(params, grads, buffers))
+
+    @pytest.mark.parametrize("channels_last", [False, True])
+    def test_norms_are_those_of_float64(channels_last):
+        params, grads, buffers = drawn(7, channels_last)
+        for found, tensors in zip(norms_of(params, grads, buffers), (params, grads), strict=True):
+            wanted = [float(np.linalg.norm(tensor.double().cpu().numpy())) for tensor in tensors]
+            assert found.tolist() == pytest.approx(wanted, rel=3e-7)
+
+    def test_norms_of_more_blocks_than_are_added_at_once():
+        size = layerwise_kernel.BLOCK * (2 * layerwise_kernel.SUMS + 1) + 8
+        random = np.random.default_rng(8)
+        tensors = [
+            [torch.tensor(random.normal(size=n), dtype=torch.float32, device=DEVICE) for n in (size, 8)]
+            for _ in range(3)
+        ]
+        for found, drawn_ in zip(norms_of(*tensors), tensors[:2], strict=True):
+            wanted = [float(np.linalg.norm(tensor.double().cpu().numpy())) for tensor in drawn_]
+            assert found.tolist() == pytest.approx(wanted, rel=3e-7)
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_what_is_no_number_reaches_the_norm_of_its_tensor_alone(value):
+        params, grads, buffers = drawn(9)
+        grads[3][4096] = value
+        weight_norms, grad_norms = (norms.cpu() for norms in norms_of(params, grads, buffers))
+        assert weight_norms.isfinite().all()
+        assert [place for place, norm in enumerate(grad_norms) if not norm.isfinite()] == [3]
+
+    def test_norms_of_zeros_are_zero():
+        params, grads, buffers = ([torch.zeros(5000, device=DEVICE)] for _ in range(3))
+        assert [norm.item() for norm in norms_of(params, grads, buffers)] == [0.0, 0.0]
 
     @pytest.fixture
     def anew():
@@ -118,11 +154,26 @@ else:
         monkeypatch.setattr(layerwise_kernel.try_out, "__defaults__", (DEVICE,))
         assert layerwise._kernels() is layerwise_kernel
 
+    @pytest.mark.parametrize(
+        ("method", "wrong"),
+        [
+            ("norms", lambda made, addresses: (torch.ones(1, device=DEVICE), torch.ones(1, device=DEVICE))),
+            ("update", lambda made, addresses, **factors: None),
+            ("addresses", lambda made, *lists: None),
+        ],
+    )
+    def test_kernels_that_compute_something_else_are_not_used(anew, monkeypatch, caplog, method, wrong):
+        monkeypatch.setattr(layerwise_kernel.OnePass, method, wrong)
+        monkeypatch.setattr(layerwise_kernel.try_out, "__defaults__", (DEVICE,))
+        assert layerwise._kernels() is None
+        (record,) = caplog.records
+        assert "Triton cannot be used: " in record.message
+
     def test_without_a_compiler_there_is_none(anew, monkeypatch, caplog):
         def no_compiler(*_arguments, **_options):
             raise RuntimeError("Failed to find C compiler")
 
-        monkeypatch.setattr(layerwise_kernel.OnePass, "__call__", no_compiler)
+        monkeypatch.setattr(layerwise_kernel.OnePass, "norms", no_compiler)
         monkeypatch.setattr(layerwise_kernel.try_out, "__defaults__", (DEVICE,))
         assert layerwise._kernels() is None and layerwise._kernels() is None
         assert [record.message for record in caplog.records] == [
@@ -139,12 +190,13 @@ else:
         monkeypatch.setattr(type(optimizer), "_one_pass", lambda self, group, params: made)
         return optimizer, weight
 
-    def test_what_goes_wrong_in_a_step_is_told(monkeypatch):
+    @pytest.mark.parametrize("method", ["norms", "update"])
+    def test_what_goes_wrong_in_a_step_is_told(method, monkeypatch):
         def launch_fails(*_arguments, **_options):
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
         optimizer, _ = lars(monkeypatch)
-        monkeypatch.setattr(layerwise_kernel.OnePass, "__call__", launch_fails)
+        monkeypatch.setattr(layerwise_kernel.OnePass, method, launch_fails)
         with pytest.raises(RuntimeError, match="illegal memory access"):
             optimizer.step()
 
@@ -159,7 +211,20 @@ else:
         optimizer.step()
         assert optimizers.kernel(optimizer) == "one-pass"
 
-    @pytest.mark.skipif(not GPU, reason="no GPU")
+    @pytest.fixture
+    def as_on_a_gpu(monkeypatch):
+        """Without a GPU: steps go the way they go on one."""
+
+        def one_pass(self, group, params):
+            made = self.__dict__.setdefault("_passes", {})
+            if group["foreach"] is not None:
+                return None
+            return made.setdefault(id(group), layerwise_kernel.OnePass(params))
+
+        if not GPU:
+            monkeypatch.setattr(layerwise, "multi_tensor", lambda group, params: True)
+            monkeypatch.setattr(layerwise.LayerwiseSGD, "_one_pass", one_pass)
+
     @pytest.mark.parametrize(
         "spec",
         [
@@ -171,7 +236,7 @@ else:
             {"name": "LARSWriteUp", "revision": "later"},
         ],
     )
-    def test_optimizers_use_it_and_agree_with_multi_tensor_operations(spec):
+    def test_optimizers_use_it_and_agree_with_multi_tensor_operations(as_on_a_gpu, spec):
         found = {}
         for foreach in (None, True):
             weights, grads, _ = drawn(6)

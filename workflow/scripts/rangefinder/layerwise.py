@@ -1,7 +1,7 @@
 """Layer-wise momentum steps: each tensor's norms, and an update whose factors differ from tensor to tensor.
 
 On a CPU a step is bound by memory: a pass for the norms, then one with torch's fused SGD kernel, tensor by tensor. On a
-GPU it is bound by launches and by waiting for the host: the norms stay on the device, and one kernel
+GPU it is bound by launches and by waiting for the host: the norms stay on the device, and kernels of our own
 (`layerwise_kernel`) or multi-tensor (`_foreach`) operations take all tensors at once.
 """
 
@@ -117,21 +117,21 @@ class LayerwiseSGD(Layerwise):
 
     def _device_step(self, group: dict[str, Any], params: list[Tensor]) -> None:
         grads, buffers = [p.grad for p in params], [self._buffer(p) for p in params]
+        one_pass = self._one_pass(group, params)
+        addresses = None if one_pass is None else one_pass.addresses(params, grads, buffers)
+        self._note_left(group, one_pass is not None and addresses is None)
         weight_norms = grad_norms = None
         if group["adapt"]:
-            weight_norms, grad_norms = norms(params), norms(grads)
-        momentum, inner, outer = factors = self._device_factors(group, weight_norms, grad_norms)
-        decay = group["weight_decay"]
-        if self._update_in_one_pass(group, params, grads, buffers, factors):
-            return
-        gradients = torch._foreach_add(grads, params, alpha=decay) if decay else grads
-        gradients = scaled(gradients, inner)
-        torch._foreach_mul_(buffers, _per_tensor(momentum))
-        torch._foreach_add_(buffers, gradients)
-        steps = buffers
-        if group["nesterov"]:
-            steps = torch._foreach_add(gradients, torch._foreach_mul(buffers, _per_tensor(momentum)))
-        torch._foreach_sub_(params, scaled(steps, outer))
+            if addresses is None:
+                weight_norms, grad_norms = norms(params), norms(grads)
+            else:
+                weight_norms, grad_norms = one_pass.norms(addresses)
+        factors = self._device_factors(group, weight_norms, grad_norms)
+        options = {"decay": group["weight_decay"], "nesterov": group["nesterov"]}
+        if addresses is None:
+            _step_all(params, grads, buffers, factors, **options)
+        else:
+            one_pass.update(addresses, **factors._asdict(), **options)
 
     def _one_pass(self, group: dict[str, Any], params: list[Tensor]) -> OnePass | None:
         """The kernel for a group on a GPU, unless ``foreach`` asks for something else or there is none."""
@@ -143,24 +143,10 @@ class LayerwiseSGD(Layerwise):
             made = passes[id(group)] = _kernels().OnePass(params)
         return made
 
-    def _update_in_one_pass(
-        self,
-        group: dict[str, Any],
-        params: list[Tensor],
-        grads: list[Tensor],
-        buffers: list[Tensor],
-        factors: Factors,
-    ) -> bool:
-        one_pass = self._one_pass(group, params)
-        if one_pass is None:
-            return False
-        options = {"decay": group["weight_decay"], "nesterov": group["nesterov"], **factors._asdict()}
-        left = self.__dict__.setdefault("_left", set())  # the groups whose tensors it could not walk
-        if one_pass(params, grads, buffers, **options):
-            left.discard(id(group))
-            return True
-        left.add(id(group))
-        return False
+    def _note_left(self, group: dict[str, Any], left: bool) -> None:
+        """Note whether the kernels could not walk the group's tensors."""
+        noted = self.__dict__.setdefault("_left", set())
+        (noted.add if left else noted.discard)(id(group))
 
 
 @functools.cache
@@ -245,6 +231,27 @@ def scaled(tensors: list[Tensor], factor: Any) -> list[Tensor]:
 def _owners(places: tuple[int, ...], sizes: tuple[int, ...], device: torch.device) -> Tensor:
     """For every element of concatenated vectors, the place of the vector it comes from."""
     return torch.repeat_interleave(torch.tensor(places), torch.tensor(sizes)).to(device)
+
+
+def _step_all(
+    params: list[Tensor],
+    grads: list[Tensor],
+    buffers: list[Tensor],
+    factors: Factors,
+    *,
+    decay: float,
+    nesterov: bool,
+) -> None:
+    """The step of all tensors by multi-tensor operations."""
+    momentum, inner, outer = factors
+    gradients = torch._foreach_add(grads, params, alpha=decay) if decay else grads
+    gradients = scaled(gradients, inner)
+    torch._foreach_mul_(buffers, _per_tensor(momentum))
+    torch._foreach_add_(buffers, gradients)
+    steps = buffers
+    if nesterov:
+        steps = torch._foreach_add(gradients, torch._foreach_mul(buffers, _per_tensor(momentum)))
+    torch._foreach_sub_(params, scaled(steps, outer))
 
 
 def _step_one(w: Tensor, g: Tensor, v: Tensor, decay: float, factors: Factors, *, nesterov: bool) -> None:
