@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from rangefinder import (
     batch_figures,
+    captions,
     curve_figures,
     drawing,
     lr_range,
@@ -41,6 +42,12 @@ def run(accuracy=0.9, *, seconds=2.0, loss=None):
 def cell(sweep, optimizer, schedule, batch_size, lr, *, form=None, record=None):
     axes = {"optimizer": optimizer, "schedule": schedule, "batch_size": batch_size, "lr": lr}
     return Cell(form, axes, [sweep], [0], {0: "x"}, {0: record or run()})
+
+
+def figure_of(draw, *arguments):
+    """The one figure that is drawn, before it becomes SVG."""
+    (figure,) = draw.__wrapped__(*arguments)
+    return figure
 
 
 def layout(cells):
@@ -126,7 +133,7 @@ def test_the_batch_figure_lays_published_values_over_the_metric_that_was_publish
     published = [entry(cells[0], 0.89, seconds=100.0), entry(cells[1], 0.88, seconds=60.0)]
     published.append(entry(cells[1], 0.87, revision="later revision"))
     published.append(entry(cells[1], 0.99, metric="final_test_accuracy", seconds=90.0))
-    drawn = axes_of(batch_figures.batch_size.__wrapped__(cells, published))
+    drawn = axes_of(figure_of(batch_figures.batch_size, cells, published))
     assert drawn[0, "sgd"] == [[128, pytest.approx(80)], [256, pytest.approx(80)]]  # not the final 50 %
     assert drawn[1, "sgd"] == [[128, 12.8], [256, 25.6]]
     values = [line for (axes, label), line in drawn.items() if axes == 0 and label != "sgd"]
@@ -139,7 +146,7 @@ def test_the_batch_figure_lays_published_values_over_the_metric_that_was_publish
 def test_every_revision_of_a_published_table_is_drawn():
     cells = [cell("s", "sgd", "a", size, "k", form="as-published", record=run(0.5)) for size in (128, 256)]
     published = [entry(cells[0], 0.8 + n / 100, revision=f"revision {n}") for n in range(5)]
-    drawn = axes_of(batch_figures.batch_size.__wrapped__(cells, published))
+    drawn = axes_of(figure_of(batch_figures.batch_size, cells, published))
     for n in range(5):
         assert [[128, pytest.approx(80 + n)]] in drawn.values()
 
@@ -147,7 +154,7 @@ def test_every_revision_of_a_published_table_is_drawn():
 @pytest.mark.parametrize("form", ["put-right", None])
 def test_published_values_are_not_laid_over_another_form(form):
     cells = [cell("s", "sgd", "a", size, "k", form=form, record=run(0.5)) for size in (128, 256)]
-    drawn = axes_of(batch_figures.batch_size.__wrapped__(cells, [entry(cells[0], 0.89)]))
+    drawn = axes_of(figure_of(batch_figures.batch_size, cells, [entry(cells[0], 0.89)]))
     assert drawn == {
         (0, "sgd"): [[128, 50.0], [256, 50.0]],
         (1, "sgd"): [[128, 2.0], [256, 2.0]],
@@ -155,7 +162,7 @@ def test_published_values_are_not_laid_over_another_form(form):
 
 
 def test_no_batch_figure_without_batch_sizes_to_compare():
-    assert batch_figures.batch_size([cell("s", "sgd", "a", 128, 0.1)]) is None
+    assert batch_figures.batch_size([cell("s", "sgd", "a", 128, 0.1)]) == []
 
 
 def test_the_replay_figure_shows_both_losses_and_their_distance():
@@ -164,13 +171,13 @@ def test_the_replay_figure_shows_both_losses_and_their_distance():
     published = Curve(
         dict(replayed.axes), "train_loss", np.arange(3), np.array([2.3, 2.1, 1.0]), "log", "write-up"
     )
-    drawn = axes_of(replay_figures.replay.__wrapped__([replayed], [published]))
+    drawn = axes_of(figure_of(replay_figures.replay, [replayed], [published]))
     assert drawn[0, "published"] == [[0, 2.3], [1, 2.1], [2, 1.0]]
     assert drawn[0, "ours"] == [[0, 2.3], [1, 2.0], [2, 1.5]]
     (apart,) = [line for (axes, _), line in drawn.items() if axes == 1]
     assert apart == [[1, pytest.approx(0.1)], [2, pytest.approx(0.5)]]
     replayed.form = "put-right"
-    assert replay_figures.replay([replayed], [published]) is None
+    assert replay_figures.replay([replayed], [published]) == []
 
 
 def test_a_spike_survives_decimation():
@@ -185,9 +192,7 @@ def test_a_spike_survives_decimation():
 def test_a_schedule_in_steps_is_drawn_where_it_changes():
     record = run()
     record["steps"]["lr"] = np.repeat([0.1, 0.01], 10)
-    drawn = axes_of(
-        curve_figures.lr_schedules.__wrapped__([cell("s", "sgd", "step", 64, 0.1, record=record)])
-    )
+    drawn = axes_of(figure_of(curve_figures.lr_schedules, [cell("s", "sgd", "step", 64, 0.1, record=record)]))
     assert list(drawn.values()) == [[[0, 0.1], [10, 0.01], [19, 0.01]]]
 
 
@@ -209,7 +214,7 @@ def test_the_range_figure_has_every_raw_point_the_curves_the_band_the_suggestion
     losses = [bowl(0), bowl(1, 2e-2)]
     losses[1][-9:] = np.nan
     entry, sweeps = range_entry(losses)
-    figure = range_figures.range_test.__wrapped__(entry, sweeps, lr_range.smooth)
+    figure = figure_of(range_figures.range_test, entry, sweeps, lr_range.smooth)
     (axes,) = figure.axes
     lines = axes.lines
     raw = [line for line in lines if line.get_linestyle() == "None" and len(line.get_xdata()) > 100]
@@ -247,12 +252,13 @@ def test_the_raw_points_of_a_very_long_sweep_are_decimated(seeds, steps, drawn):
     ]
     entry, _ = range_entry([loss[::100] for loss in losses])
     nothing = (np.zeros(0), np.zeros(0))  # the curves have a bound of their own
-    figure = range_figures.range_test.__wrapped__(entry, sweeps, lambda lr, loss: nothing)
+    figure = figure_of(range_figures.range_test, entry, sweeps, lambda lr, loss: nothing)
     raw = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 100]
     assert [len(line.get_xdata()) for line in raw] == [pytest.approx(drawn, rel=0.01)] * seeds
     assert (columns["lr"][steps // 3], 3.5) in zip(*raw[0].get_data(), strict=True)
     plt.close(figure)
-    assert len(range_figures.range_test(entry, sweeps, lambda lr, loss: nothing)) < 800_000
+    (text,) = range_figures.range_test(entry, sweeps, lambda lr, loss: nothing)
+    assert len(text) < 800_000
 
 
 @pytest.mark.parametrize(
@@ -265,7 +271,7 @@ def test_the_raw_points_of_a_very_long_sweep_are_decimated(seeds, steps, drawn):
 )
 def test_a_range_figure_without_a_range_has_no_band_and_no_suggestion(loss, status):
     entry, sweeps = range_entry([loss])
-    figure = range_figures.range_test.__wrapped__(entry, sweeps, lr_range.smooth)
+    figure = figure_of(range_figures.range_test, entry, sweeps, lr_range.smooth)
     (axes,) = figure.axes
     assert entry["status"] == status and axes.get_title() == f"sgd: {status.replace('_', ' ')}"
     assert not axes.patches and not [line for line in axes.lines if line.get_label().startswith("suggested")]
@@ -286,21 +292,21 @@ def test_accuracies_are_in_percent_and_what_the_first_epochs_are_lower_is_left_o
         cell("s", "sgd", name, 64, 0.1, record=epochs([0.1, 0.5, last - 0.02, last]))
         for name, last in (("none", 0.96), ("step", 0.98))
     ]
-    figure = curve_figures.accuracy_curves.__wrapped__(cells)
+    figure = figure_of(curve_figures.accuracy_curves, cells)
     bottom, top = figure.axes[0].get_ylim()
     # Second half of the epochs: from epoch 2 on, 50 to 98 %; half that distance below.
     assert bottom == pytest.approx(50 - 24) and top > 98
     assert axes_of(figure)[0, "step"] == [[1, 10], [2, 50], [3, pytest.approx(96)], [4, 98]]
 
     cells[1] = cell("s", "sgd", "step", 64, 0.1, record=epochs([0.1, 0.08], end="diverged"))
-    figure = curve_figures.accuracy_curves.__wrapped__(cells)
+    figure = figure_of(curve_figures.accuracy_curves, cells)
     assert figure.axes[0].get_ylim()[0] < 8  # where a run ended is in sight
     plt.close(figure)
 
 
 def test_runs_of_one_epoch_are_points():
     cells = [cell("s", "sgd", name, 64, 0.1, record=epochs([0.9])) for name in ("none", "step")]
-    figure = curve_figures.accuracy_curves.__wrapped__(cells)
+    figure = figure_of(curve_figures.accuracy_curves, cells)
     drawn = {line.get_label(): (line.get_marker(), line.get_fillstyle()) for line in figure.axes[0].lines}
     assert drawn == dict.fromkeys(("none", "step"), ("o", "full")) | {"training (dotted)": ("o", "none")}
     assert [tick for tick in figure.axes[0].get_xticks() if 0.5 < tick < 1.5] == [1]
@@ -318,9 +324,9 @@ def legends(figure):
 
 def test_a_colour_that_means_two_things_has_two_legends():
     schedules = [cell("a", "sgd", name, 64, 0.1) for name in ("none", "step")]
-    assert legends(curve_figures.lr_schedules.__wrapped__(schedules)) == {("", "none", "step")}
+    assert legends(figure_of(curve_figures.lr_schedules, schedules)) == {("", "none", "step")}
     batches = [cell("b", "sgd", "onecycle", size, 0.1) for size in (32, 128)]
-    figure = curve_figures.lr_schedules.__wrapped__([*schedules, *batches])
+    figure = figure_of(curve_figures.lr_schedules, [*schedules, *batches])
     first, second = (legend.get_window_extent() for legend in figure.legends)
     assert first.y0 >= second.y1 - 1e-6  # one below the other
     assert legends(figure) == {("schedule", "none", "step"), ("batch size", "batch 32", "batch 128")}
@@ -328,6 +334,50 @@ def test_a_colour_that_means_two_things_has_two_legends():
 
 def test_time_begins_at_zero():
     cells = [cell("s", "sgd", "a", size, 0.1, record=run(seconds=size / 10)) for size in (128, 256)]
-    figure = batch_figures.batch_size.__wrapped__(cells)
+    figure = figure_of(batch_figures.batch_size, cells)
     assert figure.axes[1].get_ylim()[0] == 0
     plt.close(figure)
+
+
+def many(batches):
+    """Two schedules at many batch sizes: a panel for each of these."""
+    return [cell("s", "sgd", name, size, 0.1) for size in range(batches) for name in ("none", "step")]
+
+
+@pytest.mark.parametrize(("panels_", "expected"), [(24, [24]), (25, [13, 12]), (60, [20, 20, 20])])
+def test_many_panels_are_several_figures_with_every_panel_once(panels_, expected):
+    titles, styles = [], set()
+    for figure, count in zip(curve_figures.loss_curves.__wrapped__(many(panels_)), expected, strict=True):
+        shown = [axes for axes in figure.axes if axes.get_visible()]
+        assert len(shown) == count
+        titles += [axes.get_title() for axes in shown]
+        styles |= {(line.get_label(), line.get_color()) for axes in shown for line in axes.lines}
+        plt.close(figure)
+    assert titles == [f"sgd · batch {size}" for size in range(panels_)]
+    assert len({colour for label, colour in styles if label == "step"}) == 1  # the same in all figures
+
+
+def test_one_figure_is_in_memory_at_a_time(monkeypatch):
+    opened = []
+    written = drawing._svg
+
+    def noted(figure):
+        opened.append(plt.get_fignums())
+        return written(figure)
+
+    monkeypatch.setattr(drawing, "_svg", noted)
+    texts = curve_figures.lr_schedules(many(30))
+    assert len(texts) == 2 and [len(numbers) for numbers in opened] == [1, 1]
+    assert not plt.get_fignums()
+
+
+def test_parts_of_a_figure_have_files_and_titles_of_their_own():
+    ranges = [{"range_test": "sgd"}, {"range_test": "sgd-2"}, {"range_test": "no-figure"}]
+    files = ["range-sgd.svg", "range-sgd-2.svg", "loss.svg", "loss-2.svg", "accuracy.svg", "accuracy-3.svg"]
+    assert [(entry["file"], entry["title"]) for entry in captions.describe(ranges, files)] == [
+        ("range-sgd.svg", "LR range test sgd"),
+        ("range-sgd-2.svg", "LR range test sgd-2"),
+        ("loss.svg", "Loss by epoch (1 of 2)"),
+        ("loss-2.svg", "Loss by epoch (2 of 2)"),
+        ("accuracy.svg", "Accuracy by epoch"),
+    ]

@@ -337,7 +337,7 @@ from rangefinder import batch_figures, cells, curve_figures
 record, runs = example.__wrapped__() if hasattr(example, "__wrapped__") else example._get_wrapped_function()()
 grouped = cells.group(record, runs)
 drawn = [curve_figures.loss_curves(grouped), curve_figures.lr_schedules(grouped), batch_figures.batch_size(grouped)]
-texts = [*pages(record, runs), *drawn]
+texts = [*pages(record, runs), *sum(drawn, [])]
 print(hashlib.sha256("".join(texts).encode()).hexdigest())
 """
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 
 from .cells import Cell
-from .drawing import INK, MARKERS, legend, style, styled
+from .drawing import INK, MARKERS, MOST_PANELS, legend, parts, style, styled
 from .panels import words
 from .published import AXES, FORM
 from .statistics import Interval, mean_interval
@@ -18,7 +18,7 @@ PUBLISHED_MARKERS = ("o", "+", "x")
 
 
 @styled
-def batch_size(cells: Sequence[Cell], published: Sequence[Mapping[str, Any]] = ()) -> plt.Figure | None:
+def batch_size(cells: Sequence[Cell], published: Sequence[Mapping[str, Any]] = ()) -> Iterator[plt.Figure]:
     """Test accuracy and time of training against batch size; a row of panels per form, schedule and other settings.
 
     Args:
@@ -31,14 +31,20 @@ def batch_size(cells: Sequence[Cell], published: Sequence[Mapping[str, Any]] = (
         entries = compared.setdefault(str([entry[axis] for axis in AXES]), [])
         if not entries or entry["metric"] == entries[0]["metric"]:
             entries.append(entry)
-    rows = _rows(cells)
-    if not rows:
-        return None
     styles = {
         name: index for index, name in enumerate(dict.fromkeys(cell.axes["optimizer"] for cell in cells))
     }
+    for rows in parts(list(_rows(cells).items()), MOST_PANELS // 2):
+        yield _figure(rows, styles, compared)
+
+
+def _figure(
+    rows: Sequence[tuple[str, Mapping[str, Sequence[Cell]]]],
+    styles: Mapping[str, int],
+    compared: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> plt.Figure:
     figure, grid = plt.subplots(len(rows), 2, figsize=(8.4, 0.4 + 2.6 * len(rows)), squeeze=False)
-    for (left, right), (title, lines) in zip(grid, rows.items(), strict=True):
+    for (left, right), (title, lines) in zip(grid, rows, strict=True):
         for name, members in lines.items():
             # Published values belong to the cells as published; one put right may have the same axes.
             found = [

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from . import (
+    captions,
     cells,
     findings,
     lr_range,
@@ -84,23 +85,30 @@ class Collection:
         return {name: tables.csv(frame) for name, frame in self.frames.items()}
 
     def figures(self) -> dict[str, str]:
-        """SVG text of every figure that there is something to draw for, by file name."""
+        """SVG text of every figure that there is something to draw for, by file name.
+
+        Many panels are several figures: ``loss.svg``, ``loss-2.svg`` and so on.
+        """
         from . import batch_figures, curve_figures, range_figures, replay_figures
 
         drawn = {
-            f"range-{entry['range_test']}.svg": range_figures.range_test(
+            f"range-{entry['range_test']}": range_figures.range_test(
                 entry, self.sweeps[entry["range_test"]], lr_range.smooth
             )
             for entry in self.ranges
         }
         drawn |= {
-            "schedules.svg": curve_figures.lr_schedules(self.cells),
-            "loss.svg": curve_figures.loss_curves(self.cells),
-            "accuracy.svg": curve_figures.accuracy_curves(self.cells),
-            "batch-size.svg": batch_figures.batch_size(self.cells, self.comparisons),
-            "replay.svg": replay_figures.replay(self.cells, self.published_curves),
+            "schedules": curve_figures.lr_schedules(self.cells),
+            "loss": curve_figures.loss_curves(self.cells),
+            "accuracy": curve_figures.accuracy_curves(self.cells),
+            "batch-size": batch_figures.batch_size(self.cells, self.comparisons),
+            "replay": replay_figures.replay(self.cells, self.published_curves),
         }
-        return {name: text for name, text in drawn.items() if text is not None}
+        return {
+            captions.part_name(f"{stem}.svg", part): text
+            for stem, texts in drawn.items()
+            for part, text in enumerate(texts, start=1)
+        }
 
     def report(self, figures: Path, templates: Path) -> dict[str, str]:
         """The Markdown (``md``) and HTML (``html``) report.
@@ -112,7 +120,7 @@ class Collection:
         from . import report
 
         texts = {path.name: path.read_text() for path in sorted(figures.glob("*.svg"))}
-        described = [entry for entry in describe(self.ranges) if entry["file"] in texts]
+        described = captions.describe(self.ranges, texts)
         context = report.context(
             self.study,
             self.cells,
@@ -129,67 +137,6 @@ class Collection:
             "md": report.render_markdown(context, templates),
             "html": report.render_html(context, texts, templates),
         }
-
-
-def describe(ranges: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    """Title, caption and section of every figure, in the order of the report."""
-    entries = [
-        {
-            "file": f"range-{entry['range_test']}.svg",
-            "title": f"LR range test {entry['range_test']}",
-            "caption": (
-                "Raw training loss of every seed (dots), smoothed without lag (lines), lr_min to lr_max (band), the "
-                "suggested learning rate with its interval (upright line), and the answers of other finders (marks "
-                "at the bottom)."
-            ),
-            "section": "range",
-        }
-        for entry in ranges
-    ]
-    return [
-        *entries,
-        {
-            "file": "schedules.svg",
-            "title": "Learning rate of every step",
-            "caption": "The learning rate each step was made with, one run per schedule.",
-            "section": "schedules",
-        },
-        {
-            "file": "loss.svg",
-            "title": "Loss by epoch",
-            "caption": "Test loss, mean over seeds with a band from the lowest to the highest; training loss dotted.",
-            "section": "curves",
-        },
-        {
-            "file": "accuracy.svg",
-            "title": "Accuracy by epoch",
-            "caption": (
-                "Test accuracy, mean over seeds with a band from lowest to highest; training accuracy dotted. Where "
-                "the first epochs are much lower, the panel leaves them out, unless a run diverged in it."
-            ),
-            "section": "curves",
-        },
-        {
-            "file": "batch-size.svg",
-            "title": "Accuracy and time against batch size",
-            "caption": (
-                "Test accuracy, of the last epoch, or where a value was published by the published metric; a band is "
-                "the 95 % interval over seeds. Seconds of training of all epochs. Published values are hollow; "
-                "published times are of other hardware, and run to the epoch whose accuracy is given."
-            ),
-            "section": "batch",
-        },
-        {
-            "file": "replay.svg",
-            "title": "Our losses over the published ones",
-            "caption": (
-                "Training loss of every step and test loss of every epoch, ours over those the write-up logged, and "
-                "the absolute difference of the training losses. Long curves are drawn by the lowest and highest "
-                "point of each stretch."
-            ),
-            "section": "replay",
-        },
-    ]
 
 
 def check_published(study: dict[str, Any], range_tests: Iterable[str], folder: Path | str) -> None:

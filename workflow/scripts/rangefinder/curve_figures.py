@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,20 +11,28 @@ from matplotlib.ticker import MaxNLocator
 
 from . import panels
 from .cells import Cell
-from .drawing import decimated, grid, legend, style, styled
+from .drawing import MOST_PANELS, decimated, grid, legend, parts, style, styled
 
 Draw = Callable[[plt.Axes, Cell, str, int], None]
 DIVERGED = "diverged"
 FAINT = ":"
 
 
-def _in_panels(cells: Sequence[Cell], draw: Draw, **labels: str) -> plt.Figure | None:
-    """One panel per comparison of the study's sweeps; `draw` gets axes, cell, label and style of each line."""
-    shown = panels.by_sweep(cells)
-    if not shown:
-        return None
+def _in_panels(cells: Sequence[Cell], draw: Draw, **labels: str) -> Iterator[plt.Figure]:
+    """One panel per comparison of the study's sweeps; `draw` gets axes, cell, label and style of each line.
+
+    A line has the same style in every panel of every figure.
+    """
+    found = panels.by_sweep(cells)
+    styles = panels.positions(found)
+    for shown in parts(found, MOST_PANELS):
+        yield _figure(shown, styles, draw, **labels)
+
+
+def _figure(
+    shown: Sequence[panels.Panel], styles: Mapping[str, int], draw: Draw, **labels: str
+) -> plt.Figure:
     figure, flat = grid(len(shown))
-    styles = panels.positions(shown)
     for axes, panel in zip(flat, shown, strict=True):
         for label, cell in panel.lines.items():
             draw(axes, cell, label, styles[label])
@@ -61,9 +69,9 @@ def _staircase(axes: plt.Axes, cell: Cell, label: str, index: int) -> None:
 
 
 @styled
-def lr_schedules(cells: Sequence[Cell]) -> plt.Figure | None:
+def lr_schedules(cells: Sequence[Cell]) -> Iterator[plt.Figure]:
     """LR of every step of one run per cell."""
-    return _in_panels(cells, _staircase, xlabel="step", ylabel="learning rate", yscale="log")
+    yield from _in_panels(cells, _staircase, xlabel="step", ylabel="learning rate", yscale="log")
 
 
 def _curve(
@@ -97,18 +105,20 @@ def _train_and_test(quantity: str, scale: float = 1.0) -> Draw:
 
 
 @styled
-def loss_curves(cells: Sequence[Cell]) -> plt.Figure | None:
+def loss_curves(cells: Sequence[Cell]) -> Iterator[plt.Figure]:
     """Test loss (lines, band over seeds) and training loss (dotted) by epoch."""
-    return _in_panels(cells, _train_and_test("loss"), xlabel="epoch", ylabel="loss", yscale="log")
+    yield from _in_panels(cells, _train_and_test("loss"), xlabel="epoch", ylabel="loss", yscale="log")
 
 
 @styled
-def accuracy_curves(cells: Sequence[Cell]) -> plt.Figure | None:
+def accuracy_curves(cells: Sequence[Cell]) -> Iterator[plt.Figure]:
     """Test accuracy (lines, band over seeds) and training accuracy (dotted) by epoch."""
-    figure = _in_panels(cells, _train_and_test("accuracy", 100.0), xlabel="epoch", ylabel="accuracy (%)")
-    for axes in figure.axes if figure else ():
-        _from_its_second_half(axes)
-    return figure
+    for figure in _in_panels(
+        cells, _train_and_test("accuracy", 100.0), xlabel="epoch", ylabel="accuracy (%)"
+    ):
+        for axes in figure.axes:
+            _from_its_second_half(axes)
+        yield figure
 
 
 def _from_its_second_half(axes: plt.Axes) -> None:

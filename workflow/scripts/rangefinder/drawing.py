@@ -6,7 +6,7 @@ import functools
 import io
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ DASHES = (
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 MOST_POINTS = 600
+# Panels of one figure: what a reader can look at, and what drawing holds in memory at once.
+MOST_PANELS = 24
 # Ink in the light page; the page's style sheet gives it the theme's own colour.
 INK = "#1c2330"
 # Ink of a figure that is shown by itself, as Markdown does: light where the reader's system is dark.
@@ -48,18 +50,20 @@ def _svg(figure: plt.Figure) -> str:
     return re.sub(r"(<svg[^>]*>)", rf"\1\n{THEME}", text, count=1).strip() + "\n"
 
 
-def styled(draw: Callable[..., plt.Figure | None]) -> Callable[..., str | None]:
-    """Draw in the committed style, whatever matplotlibrc the machine has."""
+def styled(draw: Callable[..., Iterator[plt.Figure]]) -> Callable[..., list[str]]:
+    """Draw in the committed style, whatever matplotlibrc the machine has: the SVG of each figure that is yielded.
+
+    Each is written and closed before the next is asked for.
+    """
 
     @functools.wraps(draw)
-    def drawn(*args: Any, **kwargs: Any) -> str | None:
+    def drawn(*args: Any, **kwargs: Any) -> list[str]:
         with matplotlib.rc_context():
             matplotlib.rcdefaults()
             matplotlib.rc_file(STYLE)
             for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"):
                 matplotlib.rcParams[key] = INK
-            figure = draw(*args, **kwargs)
-            return None if figure is None else _svg(figure)
+            return [_svg(figure) for figure in draw(*args, **kwargs)]
 
     return drawn
 
@@ -80,6 +84,14 @@ def decimated(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS) -> tuple[np
 def style(index: int) -> dict[str, Any]:
     """Colour and dashes of the index-th line."""
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index % len(DASHES)]}
+
+
+def parts(items: Sequence[Any], most: int) -> Iterator[Sequence[Any]]:
+    """The items in order, as few parts of at most `most` as there can be, and none much smaller than the others."""
+    if items:
+        size = math.ceil(len(items) / math.ceil(len(items) / most))
+        for start in range(0, len(items), size):
+            yield items[start : start + size]
 
 
 def grid(count: int, height: float = 2.7) -> tuple[plt.Figure, list[plt.Axes]]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Modules that come after the records, or beside them: they can change how a result is shown, never what it is.
 SHOWING = {
     "batch_figures",
+    "captions",
     "cells",
     "claim_metrics",
     "claims",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -22,7 +22,7 @@ def range_test(
     entry: Mapping[str, Any],
     sweeps: Sequence[Mapping[str, Any]],
     smooth: Callable[[np.ndarray, np.ndarray], tuple],
-) -> plt.Figure:
+) -> Iterator[plt.Figure]:
     """Raw points of every seed, smoothed curves, the range as a band, the suggestion, other rules as marks.
 
     Args:
@@ -89,4 +89,4 @@ def range_test(
     axes.set_ylabel("training loss")
     axes.set_title(f"{entry['range_test']}: {entry['status'].replace('_', ' ')}", pad=16)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-    return figure
+    yield figure

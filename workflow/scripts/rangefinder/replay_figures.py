@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from .cells import Cell
-from .drawing import INK, decimated, legend, style, styled
+from .drawing import INK, MOST_PANELS, decimated, legend, parts, style, styled
 from .published import AXES, FORM
 from .published_curves import Curve
 
@@ -18,7 +18,7 @@ TITLES = {"train_loss": "training loss by step", "test_loss": "test loss by epoc
 
 
 @styled
-def replay(cells: Sequence[Cell], curves: Sequence[Curve]) -> plt.Figure | None:
+def replay(cells: Sequence[Cell], curves: Sequence[Curve]) -> Iterator[plt.Figure]:
     """One row per published cell that was run as published: training loss, absolute difference, test loss.
 
     Args:
@@ -29,8 +29,11 @@ def replay(cells: Sequence[Cell], curves: Sequence[Curve]) -> plt.Figure | None:
         own = {curve.quantity: curve for curve in curves if _is_of(curve, cell)}
         if own and cell.form == FORM and cell.runs:
             rows.append((cell, own))
-    if not rows:
-        return None
+    for shown in parts(rows, MOST_PANELS // 3):
+        yield _figure(shown)
+
+
+def _figure(rows: Sequence[tuple[Cell, Mapping[str, Curve]]]) -> plt.Figure:
     figure, grid = plt.subplots(len(rows), 3, figsize=(10.2, 0.4 + 2.6 * len(rows)), squeeze=False)
     for (train, apart, test), (cell, own) in zip(grid, rows, strict=True):
         run = next(iter(cell.runs.values()))
