@@ -374,10 +374,14 @@ def test_one_figure_is_in_memory_at_a_time(monkeypatch):
 def test_parts_of_a_figure_have_files_and_titles_of_their_own():
     ranges = [{"range_test": "sgd"}, {"range_test": "sgd-2"}, {"range_test": "no-figure"}]
     files = ["range-sgd.svg", "range-sgd-2.svg", "loss.svg", "loss-2.svg", "accuracy.svg", "accuracy-3.svg"]
-    assert [(entry["file"], entry["title"]) for entry in captions.describe(ranges, files)] == [
+    described = captions.describe(ranges, files)
+    assert [(entry["file"], entry["title"]) for entry in described] == [
         ("range-sgd.svg", "LR range test sgd"),
         ("range-sgd-2.svg", "LR range test sgd-2"),
         ("loss.svg", "Loss by epoch (1 of 2)"),
         ("loss-2.svg", "Loss by epoch (2 of 2)"),
         ("accuracy.svg", "Accuracy by epoch"),
     ]
+    first, second, alone = (entry["caption"] for entry in described[2:])
+    assert first.endswith("; training loss dotted. Part 1 of 2.") and second == "The same, part 2 of 2."
+    assert "art 1" not in alone

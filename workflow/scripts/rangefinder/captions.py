@@ -63,9 +63,13 @@ def describe(ranges: Sequence[Mapping[str, Any]], drawn: Container[str]) -> list
     for entry in FIGURES:
         names = (part_name(entry["file"], part) for part in itertools.count(1))
         files = list(itertools.takewhile(lambda name: name in drawn, names))
+        if len(files) == 1:
+            shown.append(entry)
+            continue
         for part, file in enumerate(files, start=1):
-            which = f" ({part} of {len(files)})" if len(files) > 1 else ""
-            shown.append({**entry, "file": file, "title": entry["title"] + which})
+            which = f"{part} of {len(files)}"
+            caption = f"{entry['caption']} Part {which}." if part == 1 else f"The same, part {which}."
+            shown.append({**entry, "file": file, "title": f"{entry['title']} ({which})", "caption": caption})
     return shown
 
 
