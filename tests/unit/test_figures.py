@@ -304,6 +304,17 @@ def test_accuracies_are_in_percent_and_what_the_first_epochs_are_lower_is_left_o
     plt.close(figure)
 
 
+def test_no_accuracy_above_100_percent_is_on_an_axis():
+    cells = [
+        cell("s", "sgd", name, 64, 0.1, record=epochs([0.1, 0.95, 0.99, 1.0])) for name in ("none", "step")
+    ]
+    figure = figure_of(curve_figures.accuracy_curves, cells)
+    bottom, top = figure.axes[0].get_ylim()
+    assert 100 < top < 101
+    assert max(tick for tick in figure.axes[0].get_yticks() if bottom <= tick <= top) <= 100
+    plt.close(figure)
+
+
 def test_runs_of_one_epoch_are_points():
     cells = [cell("s", "sgd", name, 64, 0.1, record=epochs([0.9])) for name in ("none", "step")]
     figure = figure_of(curve_figures.accuracy_curves, cells)

@@ -118,6 +118,9 @@ def accuracy_curves(cells: Sequence[Cell]) -> Iterator[plt.Figure]:
     ):
         for axes in figure.axes:
             _from_its_second_half(axes)
+            # The margin above is of the whole curve's height: above 100 % there is nothing to show.
+            bottom, top = axes.get_ylim()
+            axes.set_ylim(top=min(top, 100 + (100 - bottom) / 25))
         yield figure
 
 
