@@ -343,6 +343,26 @@ def test_a_colour_that_means_two_things_has_two_legends():
     assert legends(figure) == {("schedule", "none", "step"), ("batch size", "batch 32", "batch 128")}
 
 
+def test_each_lr_has_a_row_of_its_own_where_a_batch_size_was_trained_at_several():
+    cells = [
+        cell("s", "sgd", "a", size, lr, record=run(accuracy))
+        for lr, accuracy in (("s / 2", 0.5), ("s", 0.6))
+        for size in (128, 256)
+    ]
+    figure = figure_of(batch_figures.batch_size, cells)
+    assert [axes.get_title() for axes in figure.axes[::2]] == ["a · LR s / 2", "a · LR s"]
+    drawn = axes_of(figure)
+    assert drawn[0, "sgd"] == [[128, 50.0], [256, 50.0]] and drawn[2, "sgd"] == [[128, 60.0], [256, 60.0]]
+
+
+def test_lrs_that_follow_the_batch_size_stay_one_line_beside_others_of_one_batch_size():
+    cells = [cell("s", "sgd", "a", size, f"s * {size}") for size in (128, 256)]
+    cells += [cell("lrs", "sgd", "a", 128, "s / 10"), cell("lrs", "sgd", "b", 128, "s / 10")]
+    figure = figure_of(batch_figures.batch_size, cells)
+    assert [axes.get_title() for axes in figure.axes[::2]] == ["a"]
+    assert [x for x, _ in axes_of(figure)[0, "sgd"]] == [128, 128, 256]
+
+
 def test_time_begins_at_zero():
     cells = [cell("s", "sgd", "a", size, 0.1, record=run(seconds=size / 10)) for size in (128, 256)]
     figure = figure_of(batch_figures.batch_size, cells)

@@ -65,24 +65,42 @@ def _figure(
 
 
 def _rows(cells: Sequence[Cell]) -> dict[str, dict[str, list[Cell]]]:
-    """Cells with runs by title and optimizer, in order of batch size; only where batch sizes are compared."""
-    rows: dict[str, dict[str, list[Cell]]] = {}
+    """Cells with runs by title and optimizer, in order of batch size; only where batch sizes are compared.
+
+    Where a row has several LRs for a batch size, each LR that was trained at several batch sizes has a row of its own,
+    else one line would go up and down through them.
+    """
+    rows: dict[str, list[Cell]] = {}
     for cell in cells:
-        if not cell.runs:
-            continue
-        others = [
-            words(axis, value)
-            for axis, value in cell.axes.items()
-            if axis not in ("optimizer", "batch_size", "lr")
-        ]
-        title = " · ".join(others) + (f" ({cell.form})" if cell.form else "")
-        rows.setdefault(title, {}).setdefault(cell.axes["optimizer"], []).append(cell)
-    for lines in rows.values():
-        for name, members in list(lines.items()):
-            lines[name] = sorted(members, key=lambda cell: cell.axes["batch_size"])
-            if len({cell.axes["batch_size"] for cell in members}) < 2:
-                del lines[name]
-    return {title: lines for title, lines in rows.items() if lines}
+        if cell.runs:
+            rows.setdefault(_title(cell, "optimizer", "batch_size", "lr"), []).append(cell)
+    found = {}
+    for title, members in rows.items():
+        by_lr: dict[str, list[Cell]] = {}
+        for cell in members:
+            by_lr.setdefault(_title(cell, "optimizer", "batch_size"), []).append(cell)
+        lines = {name: _lines(of_one) for name, of_one in by_lr.items()}
+        several = len({(cell.axes["optimizer"], cell.axes["batch_size"]) for cell in members}) < len(members)
+        found |= lines if several and any(lines.values()) else {title: _lines(members)}
+    return {title: lines for title, lines in found.items() if lines}
+
+
+def _title(cell: Cell, *apart: str) -> str:
+    """What a cell is, but for these axes."""
+    others = [words(axis, value) for axis, value in cell.axes.items() if axis not in apart]
+    return " · ".join(others) + (f" ({cell.form})" if cell.form else "")
+
+
+def _lines(members: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Cells by optimizer, in order of batch size, where it has more than one."""
+    lines: dict[str, list[Cell]] = {}
+    for cell in members:
+        lines.setdefault(cell.axes["optimizer"], []).append(cell)
+    return {
+        name: sorted(line, key=lambda cell: cell.axes["batch_size"])
+        for name, line in lines.items()
+        if len({cell.axes["batch_size"] for cell in line}) > 1
+    }
 
 
 def _accuracies(axes: plt.Axes, name: str, found: Sequence[tuple[Cell, list]], index: int) -> None:
